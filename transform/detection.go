@@ -1,0 +1,40 @@
+package transform
+
+// Detection is what a format's mapping reads in a record: native values, not yet judged. Documents makes documents of
+// them, by the same rules for every format.
+type Detection struct {
+	Format  string // name and dialect
+	Mapping string // name@hash of the mapping
+
+	Skip SkipReason // not empty: the record shows by its content that this is no detection
+
+	// Own are members for the namespace, under the names that it keeps for formats: description, host, sample and so on.
+	Own []Member
+	// Rest are the record's own fields that no rule of the mapping reads. Their names differ.
+	Rest []Member
+	// Source and Destination are the addresses of a connection, for lateral when the source does not state it.
+	Source, Destination Value
+	// Identity is what makes the detection the same when its source sends it again, and another when its source has
+	// updated it. Never a Kafka coordinate, or a replayed topic looks new. Empty: the record's bytes.
+	Identity []Value
+
+	native [fieldCount]Value
+}
+
+// Set gives the detection the native value of a field of the vendor's table. It returns false, and does nothing, when
+// name is none of them.
+func (d *Detection) Set(name string, v Value) bool {
+	f, ok := fieldByName[name]
+	if ok {
+		d.native[f] = v
+	}
+	return ok
+}
+
+// Field returns the native value of a field of the vendor's table.
+func (d *Detection) Field(name string) Value {
+	if f, ok := fieldByName[name]; ok {
+		return d.native[f]
+	}
+	return Value{}
+}

@@ -1,0 +1,63 @@
+package transform
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+)
+
+// The first part of what is hashed names the rule. Whoever changes a rule changes its name; stored documents are
+// searched for by these keys, and a golden test holds them.
+const (
+	dedupRule    = "serbridge dedup 1"
+	deliveryRule = "serbridge delivery 1"
+)
+
+// keyText is what a key hashes: parts, each behind its length in 8 bytes, so that no two lists run together into the
+// same bytes.
+type keyText []byte
+
+func (t keyText) add(part string) keyText {
+	t = binary.BigEndian.AppendUint64(t, uint64(len(part)))
+	return append(t, part...)
+}
+
+// addValue adds a value as its JSON text, so that 1 and "1" differ.
+func (t keyText) addValue(v Value) keyText {
+	start := len(t)
+	t = binary.BigEndian.AppendUint64(t, 0)
+	t = v.appendTo(t)
+	binary.BigEndian.PutUint64(t[start:], uint64(len(t)-start-8))
+	return t
+}
+
+func (t keyText) sum() string {
+	sum := sha256.Sum256(t)
+	return hex.EncodeToString(sum[:])
+}
+
+// usualKey is the size of a key's text that needs no allocation.
+const usualKey = 512
+
+func deliveryKey(in *Input, part int) string {
+	text := make(keyText, 0, usualKey)
+	text = text.add(deliveryRule).add(in.ClusterID).add(in.Topic)
+	text = text.add(strconv.Itoa(int(in.Partition))).add(strconv.FormatInt(in.Offset, 10)).add(strconv.Itoa(part))
+	return text.add(in.ReplayID).sum()
+}
+
+// dedupKey hashes the identity that the mapping found. A detection with neither an id nor a time of its own has nothing
+// that tells it from the next one of its name: there it is the record's bytes and the part.
+func (b *builder) dedupKey(part int) string {
+	text := make(keyText, 0, usualKey)
+	text = text.add(dedupRule).add(b.d.Format)
+	timeless := b.flags[timeFromKafka] || b.flags[timeFromClock]
+	if len(b.d.Identity) == 0 || timeless && b.value(origIDField).IsAbsent() {
+		return text.add("record").add(b.tree.Text).add(strconv.Itoa(part)).sum()
+	}
+	for _, v := range b.d.Identity {
+		text = text.addValue(v)
+	}
+	return text.sum()
+}

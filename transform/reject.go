@@ -1,0 +1,63 @@
+package transform
+
+// Reason says why a detection is refused by our own validation. The set is closed: it labels metrics and dead letters.
+type Reason string
+
+// Every Reason there is.
+const (
+	InvalidJSON      Reason = "invalid_json"       // not JSON, even after the repairs
+	TooDeep          Reason = "too_deep"           // nested deeper than MAX_DEPTH
+	UnknownFormat    Reason = "unknown_format"     // no format recognises the record
+	MissingField     Reason = "missing_field"      // a required field that no rule can fill
+	InvalidField     Reason = "invalid_field"      // a required field of a type that cannot be read
+	TooManyDocuments Reason = "too_many_documents" // more detections in the record than MAX_FANOUT
+	DocumentTooLarge Reason = "document_too_large" // above MAX_DOCUMENT_BYTES, even with the vendor's fields alone
+)
+
+// Reasons returns all, so that a metric can start each at zero.
+func Reasons() []Reason {
+	return []Reason{InvalidJSON, TooDeep, UnknownFormat, MissingField, InvalidField, TooManyDocuments, DocumentTooLarge}
+}
+
+// SkipReason says why a record, or a part of it, is no detection. The set is closed.
+type SkipReason string
+
+// Every SkipReason there is.
+const (
+	Tombstone     SkipReason = "tombstone"      // a record without a value
+	AlreadyStored SkipReason = "already_stored" // carries write_by: it came out of the index
+)
+
+// SkipReasons returns all, so that a metric can start each at zero.
+func SkipReasons() []SkipReason { return []SkipReason{Tombstone, AlreadyStored} }
+
+// Repair is a fault of the input that was mended. Its text is the flag in the document's namespace.
+type Repair string
+
+// Every Repair there is.
+const (
+	RepairedDuplicateKey Repair = "repaired_duplicate_key" // the last member of a name stands
+	RepairedUTF8         Repair = "repaired_utf8"          // U+FFFD in place of invalid bytes and lone surrogates
+	RepairedNaN          Repair = "repaired_nan"           // null in place of NaN and Infinity
+	RepairedBOM          Repair = "repaired_bom"           // a leading byte-order mark was taken off
+)
+
+// Repairs returns all, so that a metric can start each at zero.
+func Repairs() []Repair {
+	return []Repair{RepairedDuplicateKey, RepairedUTF8, RepairedNaN, RepairedBOM}
+}
+
+// Reject is a refusal: the rule that was broken, by which field, and what a person can do about it.
+type Reject struct {
+	Reason Reason
+	Field  string // the vendor's name of the field, or empty
+	Detail string // names the rule and quotes at most 64 characters of the record: for the dead letter, never for a log
+}
+
+// Error names reason and field. It leaves out Detail, which may quote the record.
+func (r *Reject) Error() string {
+	if r.Field == "" {
+		return "reject record: " + string(r.Reason)
+	}
+	return "reject record: " + string(r.Reason) + " " + r.Field
+}

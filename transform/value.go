@@ -1,0 +1,213 @@
+package transform
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Value is one JSON value of a record. Numbers are kept as their own text, so that an integer beyond 2^53 stays exact to
+// the last digit. The zero Value is an absent one. Values are never changed once made.
+type Value struct {
+	kind    jsontext.Kind // KindInvalid: absent
+	text    string        // of a string, unquoted and valid UTF-8; of a number, its JSON text
+	members []Member      // of an object; of an array, with empty names
+}
+
+// Member is one name and value of an object, in the order of the record.
+type Member struct {
+	Name  string
+	Value Value
+}
+
+// String returns a JSON string. Invalid UTF-8 in it becomes U+FFFD.
+func String(s string) Value {
+	return Value{kind: jsontext.KindString, text: strings.ToValidUTF8(s, "\uFFFD")}
+}
+
+// Object returns a JSON object of members, whose names must differ.
+func Object(members ...Member) Value {
+	return Value{kind: jsontext.KindBeginObject, members: members}
+}
+
+// number returns a JSON number; text must be one.
+func number(text string) Value { return Value{kind: jsontext.KindNumber, text: text} }
+
+func boolean(b bool) Value {
+	if b {
+		return Value{kind: jsontext.KindTrue}
+	}
+	return Value{kind: jsontext.KindFalse}
+}
+
+// IsAbsent reports whether there is no value: null and missing are the same.
+func (v Value) IsAbsent() bool {
+	return v.kind == jsontext.KindInvalid || v.kind == jsontext.KindNull
+}
+
+// IsBlank reports whether v says nothing: absent, a string of blanks, or an array of nothing.
+func (v Value) IsBlank() bool {
+	switch v.kind {
+	case jsontext.KindString:
+		return strings.TrimSpace(v.text) == ""
+	case jsontext.KindBeginArray:
+		return len(v.members) == 0
+	}
+	return v.IsAbsent()
+}
+
+// IsObject reports whether v is a JSON object.
+func (v Value) IsObject() bool { return v.kind == jsontext.KindBeginObject }
+
+// IsArray reports whether v is a JSON array.
+func (v Value) IsArray() bool { return v.kind == jsontext.KindBeginArray }
+
+// Members returns the members of an object in the order of the record, or nil. They are shared: do not change them.
+func (v Value) Members() []Member {
+	if !v.IsObject() {
+		return nil
+	}
+	return v.members
+}
+
+// elements returns the elements of an array, each a Member without a name, or nil.
+func (v Value) elements() []Member {
+	if !v.IsArray() {
+		return nil
+	}
+	return v.members
+}
+
+// Get returns the member of that name, absent when there is none or when v is no object.
+func (v Value) Get(name string) Value {
+	for _, m := range v.Members() {
+		if m.Name == name {
+			return m.Value
+		}
+	}
+	return Value{}
+}
+
+// Without returns the object v without the member of that name, absent when nothing is left.
+func (v Value) Without(name string) Value {
+	rest := slices.DeleteFunc(slices.Clone(v.Members()), func(m Member) bool { return m.Name == name })
+	if len(rest) == 0 {
+		return Value{}
+	}
+	return Object(rest...)
+}
+
+// Text returns a scalar as text: a string as it is, a number with every digit of the record, true or false. It is false
+// for an object, an array, null and an absent value.
+func (v Value) Text() (string, bool) {
+	switch v.kind {
+	case jsontext.KindString, jsontext.KindNumber:
+		return v.text, true
+	case jsontext.KindTrue:
+		return "true", true
+	case jsontext.KindFalse:
+		return "false", true
+	}
+	return "", false
+}
+
+// decimal reads a number, or a string that holds one.
+func (v Value) decimal() (decimal, bool) {
+	if v.kind != jsontext.KindNumber && v.kind != jsontext.KindString {
+		return decimal{}, false
+	}
+	return parseDecimal(v.text)
+}
+
+// float32 returns a number's text when it fits into single precision; the index refuses others.
+func (v Value) float32() (string, bool) {
+	if _, ok := v.decimal(); !ok {
+		return "", false
+	}
+	text := v.numberText()
+	if _, err := strconv.ParseFloat(text, 32); err != nil {
+		return "", false
+	}
+	return text, true
+}
+
+// numberText returns what decimal has read as a JSON number. A string may hold a form that JSON lacks: .5 or 007.
+func (v Value) numberText() string {
+	text := strings.TrimSpace(v.text)
+	if v.kind == jsontext.KindNumber || jsontext.Value(text).Kind() == jsontext.KindNumber && jsontext.Value(text).IsValid() {
+		return text
+	}
+	f, _ := strconv.ParseFloat(text, 64)
+	return string(jsontext.AppendFloat(nil, f, 64))
+}
+
+// TypeName names the JSON type for a person.
+func (v Value) TypeName() string {
+	switch v.kind {
+	case jsontext.KindBeginObject:
+		return "an object"
+	case jsontext.KindBeginArray:
+		return "an array"
+	case jsontext.KindString:
+		return "a string"
+	case jsontext.KindNumber:
+		return "a number"
+	case jsontext.KindTrue, jsontext.KindFalse:
+		return "a boolean"
+	}
+	return "null"
+}
+
+// appendTo appends v as JSON. An absent value is null.
+func (v Value) appendTo(dst []byte) []byte {
+	switch v.kind {
+	case jsontext.KindString:
+		return appendQuoted(dst, v.text)
+	case jsontext.KindNumber:
+		return append(dst, v.text...)
+	case jsontext.KindTrue:
+		return append(dst, "true"...)
+	case jsontext.KindFalse:
+		return append(dst, "false"...)
+	case jsontext.KindBeginObject:
+		dst = append(dst, '{')
+		dst = appendMembers(dst, v.members)
+		return append(dst, '}')
+	case jsontext.KindBeginArray:
+		dst = append(dst, '[')
+		for i, m := range v.members {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = m.Value.appendTo(dst)
+		}
+		return append(dst, ']')
+	}
+	return append(dst, "null"...)
+}
+
+// appendMembers appends members to an object that is open in dst, with the comma that the bytes before ask for.
+func appendMembers(dst []byte, members []Member) []byte {
+	for i := range members {
+		dst = appendName(dst, members[i].Name)
+		dst = members[i].Value.appendTo(dst)
+	}
+	return dst
+}
+
+// appendName appends a member's name and colon. A name never follows a bare '{' unless it is the first of its object,
+// since every value ends in another byte.
+func appendName(dst []byte, name string) []byte {
+	if dst[len(dst)-1] != '{' {
+		dst = append(dst, ',')
+	}
+	return append(appendQuoted(dst, name), ':')
+}
+
+// appendQuoted appends s as a JSON string. The only error there is reports invalid UTF-8, which is mended then.
+func appendQuoted(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}
