@@ -1,0 +1,186 @@
+package frontier
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// asks starts an Acquire for each size, in order, and returns the list of those that were granted.
+func asks(ctx context.Context, e *Exposure, fresh bool, sizes ...int) *[]int {
+	granted := new([]int)
+	for i, n := range sizes {
+		go func() {
+			if e.Acquire(ctx, n, fresh) == nil {
+				*granted = append(*granted, i)
+			}
+		}()
+		synctest.Wait()
+	}
+	return granted
+}
+
+func TestExposureIsTheBound(t *testing.T) {
+	tests := []struct {
+		name  string
+		max   int
+		sizes []int
+		held  int
+	}{
+		{"documents, the last unit is kept", 5, []int{1, 1, 1, 1, 1, 1}, 4},
+		{"a large record while there is room", 5, []int{1, 1, 1, 50, 1}, 53},
+		{"bound of 1: one at a time", 1, []int{1, 1}, 1},
+		{"bound of 2: one, and the canary", 2, []int{1, 1}, 1},
+		{"no bound", 0, []int{1, 1, 50}, 52},
+		{"nothing to hold", 3, []int{0, 1, 0, 1}, 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				e := NewExposure(tt.max)
+				asks(ctx, e, true, tt.sizes...)
+				if e.Held() != tt.held {
+					t.Errorf("held %d, want %d", e.Held(), tt.held)
+				}
+			})
+		})
+	}
+}
+
+func TestExposureServesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := NewExposure(2)
+		granted := asks(t.Context(), e, true, 1, 3, 1, 1)
+		for range 4 {
+			synctest.Wait()
+			e.Release(e.Held())
+		}
+		synctest.Wait()
+		if !slices.Equal(*granted, []int{0, 1, 2, 3}) || e.Held() != 0 || e.Waiting() != 0 {
+			t.Errorf("granted %v, held %d, waiting %d", *granted, e.Held(), e.Waiting())
+		}
+	})
+}
+
+func TestCanaryTakesTheLastUnit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		e := NewExposure(3)
+		if e.GrantLast() {
+			t.Error("granted to nobody")
+		}
+		asks(ctx, e, true, 1, 1)
+		tried := asks(ctx, e, false, 1)
+		fresh := asks(ctx, e, true, 1, 1)
+		if !e.GrantLast() {
+			t.Error("no canary though the last unit is free")
+		}
+		synctest.Wait()
+		if len(*tried) != 0 || !slices.Equal(*fresh, []int{0}) || e.Held() != 3 {
+			t.Errorf("tried %v, fresh %v, held %d: want the first never tried", *tried, *fresh, e.Held())
+		}
+		if e.GrantLast() {
+			t.Error("a canary above the bound")
+		}
+		e.Release(1)
+		if !e.GrantLast() {
+			t.Error("no second canary")
+		}
+		e.Release(1)
+		if !e.GrantLast() {
+			t.Error("none for a tried record, when no other waits")
+		}
+		synctest.Wait()
+		if len(*tried) != 1 || len(*fresh) != 2 {
+			t.Errorf("tried %v, fresh %v", *tried, *fresh)
+		}
+	})
+}
+
+// A context that ends while its record waits, or at the moment of the grant, leaks no room.
+func TestCancelledWaitLeaksNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := NewExposure(4)
+		random := rand.New(rand.NewPCG(3, 3))
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(50))*time.Millisecond)
+			hold := time.Duration(random.IntN(10)) * time.Millisecond
+			go func() {
+				defer cancel()
+				if e.Acquire(ctx, 1+int(hold)%3, true) == nil {
+					time.Sleep(hold)
+					e.Release(1 + int(hold)%3)
+				}
+			}()
+		}
+		time.Sleep(time.Second)
+		if e.Held() != 0 || e.Waiting() != 0 {
+			t.Errorf("held %d, waiting %d", e.Held(), e.Waiting())
+		}
+	})
+}
+
+// Both at once, on the very path: granted, and the context ended.
+func TestGrantAtTheMomentOfCancelIsGivenBack(t *testing.T) {
+	e := NewExposure(2)
+	first, second := &waiter{n: 1, fresh: true, granted: make(chan struct{})}, &waiter{n: 1, fresh: true, granted: make(chan struct{})}
+	e.join(first)
+	e.join(second)
+	e.leave(first)
+	select {
+	case <-second.granted:
+	default:
+		t.Error("the next one still waits")
+	}
+	if e.Held() != 1 {
+		t.Errorf("held %d, want 1", e.Held())
+	}
+}
+
+func TestEndedContextGetsNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	e := NewExposure(5)
+	for range 100 {
+		if err := e.Acquire(ctx, 1, true); !errors.Is(err, context.Canceled) || e.Held() != 0 {
+			t.Fatalf("error %v, held %d", err, e.Held())
+		}
+	}
+}
+
+func TestReleaseOfMoreThanHeldIsLoud(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic: the bound would be lifted in silence")
+		}
+	}()
+	NewExposure(5).Release(1)
+}
+
+func TestRecordAtTheBaseDoesNotWaitForRoomThatWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := NewExposure(3)
+		if err := e.Acquire(t.Context(), 2, true); err != nil { // all but the last unit, never covered
+			t.Fatal(err)
+		}
+		others := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { others <- e.Acquire(ctx, 1, true) }()
+		synctest.Wait()
+		if err := e.AcquireFirst(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if held, waiting := e.Held(), e.Waiting(); held != 3 || waiting != 1 {
+			t.Errorf("held %d with %d waiting, want the bound of 3 with the other one waiting", held, waiting)
+		}
+		cancel()
+		<-others
+	})
+}
