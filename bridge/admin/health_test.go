@@ -67,7 +67,7 @@ func TestStalledLoopIsNamed(t *testing.T) {
 		expect("start")
 		time.Sleep(30 * time.Second)
 		expect("at the limit")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		expect("beyond it", "poll")
 		h.Beat("poll")
 		expect("it turns again")

@@ -34,7 +34,7 @@ type Redactor struct {
 	mu       sync.Mutex
 	added    recent
 	watched  []*recent
-	replacer atomic.Pointer[strings.Replacer]
+	replacer atomic.Pointer[strings.Replacer] // of all of them; nil when there is a new one
 }
 
 // recent holds the distinct values seen last, the latest at the end.
@@ -49,12 +49,10 @@ func (r *Redactor) Add(values ...string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	changed := false
 	for _, v := range values {
-		changed = r.added.see(v, addedKept) || changed
-	}
-	if changed {
-		r.rebuild()
+		if r.added.see(v, addedKept) {
+			r.replacer.Store(nil)
+		}
 	}
 }
 
@@ -73,7 +71,7 @@ func (r *Redactor) Watch(s Source) Source {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if seen.see(v, watchedKept) {
-			r.rebuild()
+			r.replacer.Store(nil)
 		}
 		return v, err
 	}
@@ -85,10 +83,11 @@ func (r *Redactor) Redact(s string) string {
 	if r == nil || s == "" {
 		return s
 	}
-	if p := r.replacer.Load(); p != nil {
-		return p.Replace(s)
+	p := r.replacer.Load()
+	if p == nil {
+		p = r.build()
 	}
-	return s
+	return p.Replace(s)
 }
 
 // see reports whether v is new, and makes it the latest.
@@ -107,7 +106,10 @@ func (q *recent) see(v string, keep int) bool {
 	return true
 }
 
-func (r *Redactor) rebuild() {
+// build makes the replacer of what is known now.
+func (r *Redactor) build() *strings.Replacer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var all []string
 	for _, v := range r.added {
 		all = append(all, forms(v)...)
@@ -130,7 +132,9 @@ func (r *Redactor) rebuild() {
 	for _, f := range all {
 		pairs = append(pairs, f, Redacted)
 	}
-	r.replacer.Store(strings.NewReplacer(pairs...))
+	p := strings.NewReplacer(pairs...)
+	r.replacer.Store(p)
+	return p
 }
 
 // forms are the texts that betray v.
