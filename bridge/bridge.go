@@ -1,0 +1,286 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+
+	"serbridge/bridge/admin"
+	"serbridge/bridge/deadletter"
+	"serbridge/bridge/frontier"
+	"serbridge/bridge/stellar"
+	"serbridge/transform"
+)
+
+// Why work on a record ends before the record is settled.
+var (
+	errDrained   = errors.New("partition is handed over")
+	errAbandoned = errors.New("drain timeout has passed")
+	errLost      = errors.New("partition is lost")
+	errStopped   = errors.New("bridge has stopped")
+	errCutOff    = errors.New("log was cut off")
+)
+
+// Config is what a Bridge needs. Zero values mean the design's defaults, but
+// for the clients and the topics.
+type Config struct {
+	// Kafka reaches the brokers: seeds, TLS, SASL, dialer, logger.
+	Kafka          []kgo.Opt
+	Member         []kgo.Opt // of the group member alone: hooks
+	Topics         []string  // names, or one pattern that starts with ^
+	Group          string    // default serbridge
+	Protocol       string    // "classic" (default) or "consumer", KIP-848
+	SessionTimeout time.Duration
+	Rack           string
+	Start          Start
+
+	Stellar     *stellar.Client
+	DeadLetters *deadletter.Writer // closed by its owner, after Run has returned
+	Internal    []string           // our own topics, which a pattern must not match
+
+	// Transform holds the settings of a topic; nil means the defaults for all.
+	Transform func(topic string) *transform.Settings
+
+	RateLimit      float64 // requests per second of the whole group; 0: none
+	RateBurst      int     // default 5
+	MaxInFlight    int     // attempts on the wire, default 64
+	BufferBytes    int     // default 32 MiB: kgo's fetch and decompression buffers and our queue together
+	CommitInterval time.Duration
+	MaxRepeats     int    // default 200 documents; negative: unbounded
+	MaxSends       int    // default 3
+	OnAmbiguous    string // "retry" (default) or "dead-letter"
+	OnRefused      string // "slim" (default) or "dead-letter"
+	RejectBrake    int    // default 200 records; negative: never
+	DrainTimeout   time.Duration
+
+	Instance string // names this process in dead letters and in the group
+	Version  string
+
+	Health     *admin.Health
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: metrics are counted and shown to nobody
+	Redact     func(string) string   // takes credentials out of what reaches a dead letter
+}
+
+// leaveMargin is what a rebalance leaves beyond the drain for the commit.
+const leaveMargin = 35 * time.Second
+
+// RebalanceTimeout is how long the group waits for a member that drains.
+func (c Config) RebalanceTimeout() time.Duration { return c.DrainTimeout + leaveMargin }
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (c *Config) defaults() {
+	def(&c.Group, "serbridge")
+	def(&c.Protocol, "classic")
+	def(&c.SessionTimeout, 45*time.Second)
+	def(&c.RateBurst, 5)
+	def(&c.MaxInFlight, 64)
+	def(&c.BufferBytes, 32<<20)
+	def(&c.CommitInterval, 250*time.Millisecond)
+	def(&c.MaxRepeats, 200)
+	def(&c.MaxSends, 3)
+	def(&c.OnAmbiguous, "retry")
+	def(&c.OnRefused, "slim")
+	def(&c.RejectBrake, 200)
+	def(&c.DrainTimeout, 25*time.Second)
+	def(&c.Instance, "serbridge")
+	def(&c.Health, new(admin.Health))
+	def(&c.Logger, slog.New(slog.DiscardHandler))
+	if c.Transform == nil {
+		settings := new(transform.Settings)
+		c.Transform = func(string) *transform.Settings { return settings }
+	}
+	if c.Redact == nil {
+		c.Redact = func(s string) string { return s }
+	}
+	if c.OnAmbiguous == "dead-letter" {
+		c.MaxSends = 1 // a document that may have been stored is never sent again
+	}
+}
+
+// Bridge is one member of the consumer group: it delivers what its partitions
+// hold. Make one with New, and run it once.
+type Bridge struct {
+	cfg     Config
+	log     *slog.Logger
+	pattern *regexp.Regexp // nil: topics by name
+
+	polls      uint64                             // the poll loop's own count
+	cancelPoll atomic.Pointer[context.CancelFunc] // ends the poll that waits
+	client     *kgo.Client                        // the member
+	admin      *kadm.Client                       // a client of its own: it answers while the member is in a rebalance
+	life       context.Context
+	member     context.Context // the group client's: ended when it cannot leave by itself
+	endMember  context.CancelFunc
+
+	queue    *queue
+	hands    chan struct{} // bounds records between queue and room
+	exposure *frontier.Exposure
+	gate     *gate
+	slots    *slots
+	tokens   *dispenser
+	faults   *faults
+	heard    *heard
+	troubles *troubles
+	metrics  *metrics
+	records  sync.WaitGroup // every record taken has a goroutine; Run waits for them
+
+	cluster    string        // id
+	commitTurn chan struct{} // capacity 1: one commit at a time
+	uncovered  counter       // settled documents that no commit covers
+	due        chan struct{} // capacity 1: a commit is due
+	nudged     chan struct{} // capacity 1: the poll loop has partitions to tend
+
+	mu         sync.Mutex
+	partitions map[string]map[int32]*partition
+	brakes     map[string]*brake
+	totals     map[string]int // partitions of each consumed topic, owned or not
+	topicIDs   map[string][16]byte
+	stopping   bool
+}
+
+// New checks cfg and makes a Bridge; it connects to nothing yet. The errors
+// are of the configuration.
+func New(cfg Config) (*Bridge, error) {
+	cfg.defaults()
+	if len(cfg.Topics) == 0 {
+		return nil, errors.New("make bridge: no topics to consume")
+	}
+	if cfg.Stellar == nil || cfg.DeadLetters == nil {
+		return nil, errors.New("make bridge: a Stellar client and a dead-letter writer are needed")
+	}
+	b := &Bridge{
+		cfg: cfg, log: cfg.Logger,
+		hands:      make(chan struct{}, cfg.MaxInFlight),
+		exposure:   frontier.NewExposure(cfg.MaxRepeats),
+		slots:      newSlots(cfg.MaxInFlight),
+		tokens:     newDispenser(cfg.RateLimit > 0),
+		faults:     newFaults(),
+		heard:      newHeard(cfg.SessionTimeout),
+		troubles:   newTroubles(cfg.Logger, cfg.Health),
+		commitTurn: make(chan struct{}, 1),
+		due:        make(chan struct{}, 1),
+		nudged:     make(chan struct{}, 1),
+		partitions: make(map[string]map[int32]*partition),
+		brakes:     make(map[string]*brake),
+		totals:     make(map[string]int),
+		topicIDs:   make(map[string][16]byte),
+	}
+	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare)
+	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
+	b.metrics = newMetrics(b)
+	if cfg.Topics[0][0] == '^' {
+		re, err := regexp.Compile(cfg.Topics[0])
+		if err != nil {
+			return nil, fmt.Errorf("compile topic pattern: %w", err)
+		}
+		b.pattern = re
+	}
+	if cfg.Registerer != nil {
+		if err := b.metrics.register(cfg.Registerer); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return b, nil
+}
+
+// Run consumes and delivers until ctx ends, then drains: it finishes what has
+// started, within the drain timeout, commits and leaves the group. What cannot
+// heal by itself is an error; a broker or an API that is away is none.
+func (b *Bridge) Run(ctx context.Context) error {
+	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(errStopped)
+	b.life = life
+	b.member, b.endMember = context.WithCancel(life)
+	visitor, err := kgo.NewClient(append(b.cfg.Kafka, kgo.ClientID(b.cfg.Instance))...)
+	if err != nil {
+		return fmt.Errorf("make Kafka client: %w", err)
+	}
+	defer visitor.Close()
+	b.admin = kadm.NewClient(visitor)
+	b.cfg.Health.NotReady(starting, "Kafka has not answered yet")
+	if err := b.meet(ctx); err != nil {
+		return nil // ended before Kafka was there: nothing to drain
+	}
+	if b.client, err = kgo.NewClient(b.memberOptions()...); err != nil {
+		return fmt.Errorf("make Kafka group client: %w", err)
+	}
+	g, life := errgroup.WithContext(life)
+	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes} {
+		g.Go(func() error { part(life); return nil })
+	}
+	b.poll(ctx)
+	b.leave(visitor)
+	stop(errStopped)
+	err = g.Wait() // the dispatcher first: it starts the records' goroutines
+	b.records.Wait()
+	return err
+}
+
+// leaveWait is how long the group client may take to leave.
+const leaveWait = 3 * time.Second
+
+// leave hands everything over and leaves the group. It does not wait for kgo
+// to call revoked, which it does only once a join that is under way has ended:
+// another member's drain or a dead one's session can hold that up for longer
+// than a pod has.
+func (b *Bridge) leave(visitor *kgo.Client) {
+	b.mu.Lock()
+	b.stopping = true
+	b.mu.Unlock()
+	b.client.AllowRebalance()
+	if ps := b.owned(); len(ps) > 0 {
+		b.handOver(ps)
+	}
+	id, _ := b.client.GroupMetadata()
+	ctx, cancel := context.WithTimeout(b.life, leaveWait)
+	defer cancel()
+	if err := b.client.LeaveGroupContext(ctx); err != nil {
+		b.endMember()
+		b.leaveFor(visitor, id)
+	}
+	b.client.CloseAllowingRebalance()
+	b.client.AllowRebalance() // Close polls once more at its end, which would hold off the rest of its leave for ever
+}
+
+// leaveFor leaves the group in the name of a member whose client waits in a
+// join. Not told, the group would wait for it until its session ends.
+func (b *Bridge) leaveFor(visitor *kgo.Client, id string) {
+	ctx, cancel := context.WithTimeout(b.life, leaveWait)
+	defer cancel()
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group, req.MemberID = b.cfg.Group, id
+	m := kmsg.NewLeaveGroupRequestMember()
+	m.MemberID = id
+	req.Members = append(req.Members, m)
+	if _, err := req.RequestWith(ctx, visitor); err != nil {
+		b.log.Warn("leave group: the next owner starts after the session timeout", "error", err)
+	}
+}
+
+func (b *Bridge) gateChanged(closed bool, reason string) {
+	if closed {
+		b.troubles.begin("gate", "gate closed: "+explain(reason), "reason", reason)
+		return
+	}
+	b.slots.restart()
+	b.troubles.end("gate")
+	b.troubles.end("credentials") // a delivery is the best proof of them
+}

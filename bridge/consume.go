@@ -1,0 +1,310 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/frontier"
+)
+
+// BUFFER_BYTES is divided among what holds records: our queue (with what is
+// under way), one decompressed batch, and the fetches of each broker. Fetches
+// are small, and smaller for one partition, so that a partition with a long
+// backlog does not hold up the trickle of another.
+const (
+	queueShare     = 2
+	unpackShare    = 4
+	fetchShare     = 16
+	fetchPartShare = 512
+
+	mostQueued = 2048 // records received and not ended: more than a second of work
+	pollWait   = 5 * time.Second
+)
+
+// poll receives records until ctx ends: never more than there is room for, and
+// rebalances are allowed again at once after each.
+func (b *Bridge) poll(ctx context.Context) {
+	b.cfg.Health.Watch("poll", b.cfg.RebalanceTimeout()+time.Minute)
+	for ctx.Err() == nil {
+		b.cfg.Health.Beat("poll")
+		room := b.queue.room()
+		if room == 0 && !b.awaitFree(ctx) {
+			continue
+		}
+		if !b.pollOnce(ctx, room) {
+			return
+		}
+	}
+}
+
+// awaitFree waits for room; true means that partitions are to be tended, with
+// a poll that receives nothing.
+func (b *Bridge) awaitFree(ctx context.Context) bool {
+	limit := time.NewTimer(pollWait)
+	defer limit.Stop()
+	select {
+	case <-b.queue.free:
+	case <-b.nudged:
+		signal(b.nudged)
+		return true
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (b *Bridge) pollOnce(ctx context.Context, room int) (more bool) {
+	pctx, cancel := context.WithTimeout(ctx, pollWait)
+	defer cancel()
+	b.cancelPoll.Store(&cancel)
+	tend := false
+	select {
+	case <-b.nudged:
+		tend = true
+	default:
+	}
+	if tend || room == 0 {
+		cancel() // a poll that has ended still holds off rebalances
+	}
+	b.polls++
+	fs := b.client.PollRecords(pctx, max(1, room))
+	defer b.client.AllowRebalance()
+	if fs.IsClientClosed() {
+		return false
+	}
+	failed := false
+	fs.EachError(func(topic string, id int32, err error) { failed = b.fetchFailed(topic, id, err) || failed })
+	fs.EachPartition(func(ft kgo.FetchTopicPartition) { b.receive(ft) })
+	if tend {
+		b.tend()
+	}
+	if failed && fs.Empty() {
+		_ = pause(pctx, 250*time.Millisecond) // a fetch that fails at once would be repeated at once
+	}
+	return true
+}
+
+// nudge has the poll loop tend the partitions soon.
+func (b *Bridge) nudge() {
+	signal(b.nudged)
+	if cancel := b.cancelPoll.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
+// receive registers each record with its frontier and queues it. Transaction
+// markers settle at once, so that lag can reach 0; so does what the last owner
+// had settled.
+func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
+	if len(ft.Records) == 0 {
+		return
+	}
+	p := b.partition(ft.Topic, ft.Partition)
+	if p == nil || p.born == b.polls {
+		return
+	}
+	f := p.frontier()
+	if f == nil {
+		f = frontier.New(frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id,
+			Base: ft.Records[0].Offset, Epoch: -1})
+		p.setFrontier(f)
+	}
+	b.troubles.end(p.trouble())
+	now := time.Now()
+	rs := make([]*record, 0, len(ft.Records))
+	for _, k := range ft.Records {
+		if k.Offset < p.next {
+			b.renew(p, k.Offset)
+			return // it is fetched again, for the new frontier
+		}
+		p.next = k.Offset + 1
+		size := size(k)
+		switch settled := f.Add(k.Offset, k.LeaderEpoch, size, now); {
+		case settled:
+			b.metrics.restored.Inc()
+		case k.Attrs.IsControl():
+			f.Settle(k.Offset, 0)
+		default:
+			rs = append(rs, &record{p: p, k: k, size: size})
+		}
+	}
+	b.metrics.received.WithLabelValues(p.topic).Add(float64(len(rs)))
+	b.queue.push(p, rs)
+}
+
+// recordOverhead is about what a record costs beside its bytes.
+const recordOverhead = 512
+
+func size(k *kgo.Record) int {
+	n := recordOverhead + len(k.Key) + len(k.Value)
+	for _, h := range k.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// fetchFailed deals with an error of a poll; failed is false for those that
+// say nothing.
+func (b *Bridge) fetchFailed(topic string, id int32, err error) (failed bool) {
+	var loss *kgo.ErrDataLoss
+	var tooLarge *kgo.ErrDecompressTooLarge
+	p := b.partition(topic, id)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
+		return false
+	case p == nil:
+		b.troubles.begin("kafka", explainKafka(err))
+	case errors.As(err, &loss):
+		b.forgetFrom(p, loss)
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		b.outOfRange(p)
+	case errors.As(err, &tooLarge):
+		b.troubles.begin(p.trouble(), fmt.Sprintf(
+			"%s/%d is held at offset %d: a batch decompresses to more than a quarter of BUFFER_BYTES; raise it",
+			topic, id, tooLarge.Offset))
+	default:
+		b.troubles.begin(p.trouble(), fmt.Sprintf("%s/%d cannot be fetched: %s", topic, id, explainKafka(err)))
+	}
+	return true
+}
+
+// renew starts a partition anew whose log was cut off at an offset: from there
+// on other records may stand under the same offsets. What is settled below is
+// kept; what is known from there up is forgotten, or the new records would be
+// skipped as settled; and what is under way ends with the old frontier, or a
+// late answer would settle a record that it was not for.
+func (b *Bridge) renew(p *partition, cut int64) {
+	f := p.frontier()
+	if f == nil {
+		return
+	}
+	base, settled := f.Settled()
+	base = min(base, cut)
+	b.queue.giveBack(p)
+	b.fence([]*partition{p}, errCutOff)
+	anew := newPartition(b.life, p.topic, p.topicID, p.id, p.brake)
+	g := frontier.New(frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id, Base: base, Epoch: -1, Restored: settled})
+	g.DropFrom(cut)
+	anew.setFrontier(g)
+	anew.born = b.polls
+	b.mu.Lock()
+	b.partitions[p.topic][p.id] = anew
+	b.mu.Unlock()
+	b.client.ResumeFetchPartitions(map[string][]int32{p.topic: {p.id}})
+	b.rewind(anew, base)
+}
+
+// forgetFrom deals with an unclean leader election.
+func (b *Bridge) forgetFrom(p *partition, loss *kgo.ErrDataLoss) {
+	b.renew(p, loss.ResetTo)
+	b.log.Error("records were lost in Kafka by an unclean leader election", "topic", p.topic, "partition", p.id,
+		"from", loss.ResetTo, "to", loss.ConsumedTo)
+}
+
+// outOfRange holds a partition whose position is outside its log. kgo would
+// ask for it tens of thousands of times a second, so it is paused first.
+func (b *Bridge) outOfRange(p *partition) {
+	p.lost = true
+	b.tendPartition(p)
+}
+
+// tend pauses the partitions whose records must wait in Kafka and resumes
+// those that may go on. It runs between a poll and AllowRebalance: only then
+// can no rebalance come between the look and the rewind.
+func (b *Bridge) tend() {
+	for _, p := range b.owned() {
+		b.tendPartition(p)
+	}
+}
+
+func (b *Bridge) tendPartition(p *partition) {
+	one := map[string][]int32{p.topic: {p.id}}
+	held := p.held()
+	if held && !p.paused {
+		b.client.PauseFetchPartitions(one)
+		p.paused = true
+		b.metrics.paused.Add(1)
+		b.giveQueueBack(p)
+	}
+	if p.lost && b.mend(p) {
+		p.lost = false
+		held = p.held()
+	}
+	if !held && p.paused {
+		p.paused = false
+		b.metrics.paused.Add(-1)
+		b.client.ResumeFetchPartitions(one)
+	}
+	b.queue.revive(p)
+}
+
+// giveQueueBack returns what is queued of a held partition to Kafka: it may
+// wait for long, and would take the room of the others.
+func (b *Bridge) giveQueueBack(p *partition) {
+	if from := b.queue.giveBack(p); from >= 0 {
+		p.frontier().Rewind(from)
+		b.rewind(p, from)
+	}
+}
+
+func (b *Bridge) rewind(p *partition, to int64) {
+	p.next = to
+	b.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.id: {Epoch: -1, Offset: to}}})
+}
+
+// mend finds where a partition can go on whose position is outside its log.
+// Below the start of the log the records are gone by retention, which is said
+// and counted; beyond its end the log was truncated or the topic replaced, and
+// only a person can tell what to do.
+func (b *Bridge) mend(p *partition) (mended bool) {
+	ctx, cancel := context.WithTimeout(b.life, pollWait)
+	defer cancel()
+	start, end, err := b.logRange(ctx, p)
+	if err != nil {
+		b.troubles.begin(p.trouble(), fmt.Sprintf("%s/%d is held, its log cannot be looked up: %s", p.topic, p.id, explainKafka(err)))
+		return false
+	}
+	f := p.frontier()
+	at := p.next
+	if at < 0 && f != nil {
+		at = f.Stats().Base
+	}
+	switch {
+	case at > end:
+		b.troubles.begin(p.trouble(), fmt.Sprintf(
+			"%s/%d is held: offset %d is beyond the end of the log, %d; the log was truncated or the topic replaced. "+
+				"Reset the group's offset of this partition, then restart", p.topic, p.id, at, end))
+		return false
+	case at < start:
+		b.metrics.lostToRetention.WithLabelValues(p.topic).Add(float64(start - at))
+		b.log.Error("records were lost to retention before they were read: the topic keeps them too short, or this group was away too long",
+			"topic", p.topic, "partition", p.id, "from", at, "to", start, "offsets", start-at)
+		if f != nil {
+			f.Add(start-1, -1, 0, time.Now())
+			f.Settle(start-1, 0)
+		}
+		at = start
+	}
+	b.rewind(p, at)
+	b.troubles.end(p.trouble())
+	return true
+}
+
+func (b *Bridge) logRange(ctx context.Context, p *partition) (start, end int64, err error) {
+	starts, err := b.admin.ListStartOffsets(ctx, p.topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	ends, err := b.admin.ListEndOffsets(ctx, p.topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	s, _ := starts.Lookup(p.topic, p.id)
+	e, _ := ends.Lookup(p.topic, p.id)
+	return s.Offset, e.Offset, errors.Join(s.Err, e.Err)
+}

@@ -1,0 +1,365 @@
+package bridge
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"serbridge/bridge/deadletter"
+	"serbridge/bridge/stellar"
+	"serbridge/transform"
+	"serbridge/transform/format"
+)
+
+// dispatch takes records in turn and gives each a goroutine, until ctx ends.
+// The hands bound how many have no room yet; the room bounds the others.
+func (b *Bridge) dispatch(ctx context.Context) {
+	for {
+		select {
+		case b.hands <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		r, err := b.queue.take(ctx, b.admit)
+		if err != nil {
+			return
+		}
+		if !r.p.enter() {
+			b.queue.ended(r)
+			<-b.hands
+			continue
+		}
+		r.hand = func() { <-b.hands }
+		b.records.Go(func() { b.deliver(r) })
+	}
+}
+
+// admit reports whether the partition's next record may be taken; the queue
+// asks with its lock held.
+func (b *Bridge) admit(p *partition) (ok, trial bool) {
+	if f := p.frontier(); f.Holds(p.queued[0].k.Offset) {
+		b.nudge()
+		return false, false
+	}
+	if ok, trial = p.brake.admit(); !ok {
+		b.nudge()
+	}
+	return ok, trial
+}
+
+// deliver is the life of one record: transformed, its documents inserted or
+// dead-lettered, settled. It returns early, unsettled, when the partition is
+// no longer ours: the next owner begins it anew.
+func (b *Bridge) deliver(r *record) {
+	defer b.ended(r)
+	result := format.Transform(b.input(r))
+	switch {
+	case result.Skip != "":
+		b.metrics.skip(r, result.Skip)
+	case result.Reject != nil:
+		if b.reject(r, wholeRecord, result.Reject, nil) != nil {
+			return
+		}
+	default:
+		if b.deliverParts(r, result.Parts) != nil {
+			return
+		}
+	}
+	b.settle(r)
+}
+
+func (b *Bridge) input(r *record) transform.Input {
+	return transform.Input{
+		Value: r.k.Value, Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset,
+		Timestamp: r.k.Timestamp, Now: time.Now(), ClusterID: b.cluster,
+		Settings: b.cfg.Transform(r.k.Topic),
+	}
+}
+
+// deliverParts brings every part of the record to its end; the error is the
+// first that left one of them open.
+func (b *Bridge) deliverParts(r *record, parts []transform.Part) error {
+	for _, part := range parts {
+		if part.Document != nil {
+			r.units++
+		}
+	}
+	if r.units > 0 && r.p.brake.accepted() {
+		b.brakeReleased(r.p.topic)
+	}
+	if len(parts) == 1 {
+		return b.deliverPart(r, 0, parts[0])
+	}
+	r.lane, r.asks = make(chan struct{}, abreast), make(chan struct{}, 1)
+	var all sync.WaitGroup
+	errs := make([]error, len(parts))
+	for i, part := range parts {
+		all.Go(func() { errs[i] = b.deliverPart(r, i, part) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Bridge) deliverPart(r *record, i int, part transform.Part) error {
+	switch {
+	case part.Skip != "":
+		b.metrics.skip(r, part.Skip)
+		return nil
+	case part.Reject != nil:
+		return b.reject(r, i, part.Reject, nil)
+	}
+	d := &document{r: r, part: i, doc: part.Document}
+	if err := d.encode(); err != nil {
+		return b.reject(r, i, &transform.Reject{Reason: transform.InvalidField, Detail: err.Error()}, part.Document)
+	}
+	return b.deliverDocument(d)
+}
+
+func (d *document) encode() (err error) {
+	d.body, err = d.doc.Encode()
+	return err
+}
+
+// deliverDocument inserts one document: attempt after attempt, with a backoff
+// between, for ever, until it is delivered or its failure is proven its own.
+func (b *Bridge) deliverDocument(d *document) error {
+	for {
+		if d.sends >= b.cfg.MaxSends {
+			return b.ambiguous(d)
+		}
+		a, err := b.attempt(d)
+		if err != nil {
+			return err
+		}
+		if a.Verdict == stellar.Delivered {
+			b.delivered(d)
+			return nil
+		}
+		switch b.weigh(d, a) {
+		case slimmer:
+			continue
+		case giveUp:
+			return b.deadLetter(d, d.reason())
+		}
+		if err := b.backOff(d, a); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *Bridge) delivered(d *document) {
+	now := time.Now()
+	b.faults.delivered(d, now)
+	b.metrics.delivered(d, now)
+}
+
+// next is what a failed attempt leads to.
+type next int
+
+const (
+	again   next = iota // the same document, after a backoff
+	slimmer             // the next rung of the slimming ladder, at once
+	giveUp              // dead letter
+)
+
+// loudAfter is how many attempts of one document are worth a line in the log.
+const loudAfter = 5
+
+// weigh decides whose fault a failure is. Until it is proven to be the
+// document's own the document is tried again.
+func (b *Bridge) weigh(d *document, a stellar.Answer) next {
+	now := time.Now()
+	if d.firstFailed.IsZero() {
+		d.firstFailed = now
+	}
+	d.last = a
+	if d.attempts == loudAfter {
+		b.log.Warn("a record fails again and again and is held; it is given up only if it fails while others are delivered",
+			"topic", d.r.k.Topic, "partition", d.r.k.Partition, "offset", d.r.k.Offset, "reason", a.Reason, "attempts", d.attempts)
+	}
+	if d.rung > 0 && a.Verdict == stellar.Refused {
+		return b.slim(d) // proven before: a rung is tried once
+	}
+	if !b.faults.own(d, a, b.gate.deliveries(), now) {
+		return again
+	}
+	if a.Verdict != stellar.Refused || a.Documented || b.cfg.OnRefused != "slim" {
+		return giveUp
+	}
+	return b.slim(d)
+}
+
+// slim takes the next rung of the slimming ladder: an alert with less beside
+// it beats no alert.
+func (b *Bridge) slim(d *document) next {
+	switch d.rung {
+	case 0:
+		d.doc = d.doc.WithoutRaw()
+	case 1:
+		d.doc = d.doc.Bare()
+	default:
+		return giveUp
+	}
+	d.rung++
+	if d.encode() != nil {
+		return giveUp
+	}
+	return slimmer
+}
+
+// reason is why the document is dead-lettered.
+func (d *document) reason() string {
+	if d.last.ServerFault {
+		return "retries_exhausted"
+	}
+	return d.last.Reason
+}
+
+// backOff waits before the next attempt: full jitter, never shorter than what
+// the API asked for.
+func (b *Bridge) backOff(d *document, a stellar.Answer) error {
+	if d.backoff == nil {
+		d.backoff = fullJitter(mostWait)
+	}
+	wait := max(d.backoff.NextBackOff(), a.RetryAfter)
+	d.r.freeHand()
+	return d.r.wait(func(ctx context.Context) error { return pause(ctx, wait) })
+}
+
+// ambiguous ends a document that was sent as often as it may be and that may
+// be stored: a dead letter, once others are being delivered. Until then it
+// holds, or an outage that answers nothing would empty the topic; as the
+// gate's canary it makes place for the next.
+func (b *Bridge) ambiguous(d *document) error {
+	d.r.freeHand()
+	return d.r.wait(func(ctx context.Context) error {
+		t, err := b.gate.awaitCompany(ctx, d, d.seen)
+		if err != nil {
+			return err
+		}
+		b.gate.spent(t, time.Now()) // before the letter: a dead-letter topic that is away must not keep the gate shut
+		return b.deadLetter(d, "ambiguous")
+	})
+}
+
+// wholeRecord is the part of a dead letter that is about all of its record.
+const wholeRecord = -1
+
+// reject dead-letters what our own rules refuse.
+func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transform.Document) error {
+	if part == wholeRecord {
+		if err := b.countReject(r); err != nil {
+			return err
+		}
+	}
+	l := b.letter(r, part, doc)
+	l.Reason, l.Field, l.Detail = string(why.Reason), why.Field, why.Detail
+	l.Certainty, l.Stage = string(stellar.CertaintyNotSent), deadletter.StageTransform
+	if why.Reason == transform.InvalidJSON {
+		l.Stage = deadletter.StageConvert
+	}
+	l.FirstFailedAt, l.FailedAt = time.Now(), time.Now()
+	return b.write(r, l)
+}
+
+// countReject tells the topic's brake, and waits while it is on.
+func (b *Bridge) countReject(r *record) error {
+	k := r.p.brake
+	if k.rejected(r.place()) {
+		b.brakeTripped(r.p.topic)
+		return nil // the one that trips it is the last of the row
+	}
+	if r.trial {
+		return nil
+	}
+	if on, _ := k.state(); !on {
+		return nil
+	}
+	r.freeHand()
+	return r.wait(k.await)
+}
+
+func (b *Bridge) deadLetter(d *document, reason string) error {
+	l := b.letter(d.r, d.part, d.doc)
+	l.Reason, l.Stage = reason, deadletter.StagePut
+	l.Detail = d.last.Reason
+	if d.last.Err != nil {
+		l.Detail = d.last.Err.Error()
+	}
+	l.Certainty = string(d.certainty())
+	l.Attempts, l.HTTPStatus, l.HTTPBody = d.attempts, d.last.Status, b.cfg.Redact(d.last.Body)
+	l.FirstFailedAt, l.FailedAt = d.firstFailed, time.Now()
+	return b.write(d.r, l)
+}
+
+func (b *Bridge) letter(r *record, part int, doc *transform.Document) deadletter.Letter {
+	l := deadletter.Letter{
+		Key: r.k.Key, Value: r.k.Value, Headers: r.k.Headers, Timestamp: r.k.Timestamp,
+		Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset, Part: part,
+		Bridge: b.cfg.Version, Instance: b.cfg.Instance, Group: b.cfg.Group,
+	}
+	if doc != nil {
+		l.DeliveryKey, l.Mapping = doc.DeliveryKey(), doc.Mapping()
+	}
+	return l
+}
+
+// write brings the letter into the dead-letter topic, however long that takes:
+// what is in neither place is lost. A drain waits for it like for a POST, so
+// that the next owner does not write it again.
+func (b *Bridge) write(r *record, l deadletter.Letter) error {
+	if !r.beginLetter() {
+		return errDrained
+	}
+	acknowledged := false
+	defer func() { r.endLetter(acknowledged) }()
+	r.freeHand()
+	wait := fullJitter(mostWait)
+	for {
+		err := b.cfg.DeadLetters.Write(r.p.ctx, l)
+		if err == nil {
+			acknowledged = true
+			b.troubles.end("dead_letter_topic")
+			b.metrics.deadLettered(r, l.Reason)
+			return nil
+		}
+		if r.p.ctx.Err() != nil {
+			return context.Cause(r.p.ctx)
+		}
+		b.troubles.begin("dead_letter_topic", fmt.Sprintf("rejects wait, their offsets are held: %v", cmp.Or(errors.Unwrap(err), err)))
+		if err := pause(r.p.ctx, wait.NextBackOff()); err != nil {
+			return err
+		}
+	}
+}
+
+// settle marks the record safe to pass. What it still risks to repeat stays in
+// the exposure until a commit covers it.
+func (b *Bridge) settle(r *record) {
+	kept, free := r.settled()
+	b.exposure.Release(free)
+	f := r.p.frontier()
+	if !f.Settle(r.k.Offset, kept) {
+		b.exposure.Release(kept) // fenced: it is the next owner's, who sends it again
+		b.metrics.late.Inc()
+		return
+	}
+	b.commitSoon(kept)
+}
+
+// ended takes the record off the books, settled or not.
+func (b *Bridge) ended(r *record) {
+	r.freeHand()
+	kept, free := r.settled()
+	b.exposure.Release(kept + free)
+	b.queue.ended(r)
+	r.p.exit()
+}

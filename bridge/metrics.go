@@ -1,0 +1,220 @@
+package bridge
+
+import (
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"serbridge/bridge/frontier"
+	"serbridge/bridge/stellar"
+	"serbridge/transform"
+)
+
+// metrics are what the bridge counts. Series of one partition are made when
+// they are read, from the partitions owned then, so that none outlives its
+// assignment.
+type metrics struct {
+	b *Bridge
+
+	received        *prometheus.CounterVec // by topic
+	docs            *prometheus.CounterVec // delivered, by topic and format
+	skips           *prometheus.CounterVec // by topic and reason
+	letters         *prometheus.CounterVec // by topic and reason
+	attempts        *prometheus.CounterVec // by verdict, certainty and reason
+	seconds         prometheus.Histogram   // of an attempt
+	latency         prometheus.Histogram   // record timestamp to 200
+	late            prometheus.Counter
+	restored        prometheus.Counter
+	mapsIgnored     *prometheus.CounterVec // by cause
+	lostToRetention *prometheus.CounterVec // by topic
+	commits         *prometheus.CounterVec // by result
+	commitSeconds   prometheus.Histogram
+	drains          prometheus.Histogram
+	abandoned       prometheus.Counter
+	lastDelivered   *prometheus.GaugeVec // by topic and format
+
+	lastCommit atomic.Int64 // unix nanoseconds
+	paused     atomic.Int64 // partitions held
+}
+
+func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "serbridge_" + name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64) prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "serbridge_" + name, Help: help, Buckets: buckets})
+}
+
+func newMetrics(b *Bridge) *metrics {
+	fast := prometheus.ExponentialBuckets(0.001, 2, 16)
+	return &metrics{
+		b:               b,
+		received:        counterVec("records_received_total", "Records received, without those that an earlier owner had settled.", "topic"),
+		docs:            counterVec("documents_delivered_total", "Documents that got their 200.", "topic", "format"),
+		skips:           counterVec("skipped_total", "Records, or parts of them, that are no detection.", "topic", "reason"),
+		letters:         counterVec("dead_letters_total", "Dead letters acknowledged by all replicas.", "topic", "reason"),
+		attempts:        counterVec("attempts_total", "Attempts to insert, by what came of them; certainty says whether the document may have been stored.", "verdict", "certainty", "reason"),
+		seconds:         histogram("attempt_seconds", "Duration of one POST.", fast),
+		latency:         histogram("delivery_seconds", "From the record's Kafka timestamp to its 200.", prometheus.ExponentialBuckets(0.01, 3, 14)),
+		late:            prometheus.NewCounter(prometheus.CounterOpts{Name: "serbridge_late_answers_total", Help: "Records finished after their partition had been fenced; the next owner sends them again."}),
+		restored:        prometheus.NewCounter(prometheus.CounterOpts{Name: "serbridge_records_restored_total", Help: "Records received that the commit metadata says are settled; not sent again."}),
+		mapsIgnored:     counterVec("commit_metadata_ignored_total", "Commit metadata that was not ours or damaged.", "cause"),
+		lostToRetention: counterVec("lost_to_retention_total", "Offsets that retention removed before they were read.", "topic"),
+		commits:         counterVec("commits_total", "Offset commits by result.", "result"),
+		commitSeconds:   histogram("commit_seconds", "Duration of one commit.", fast),
+		drains:          histogram("drain_seconds", "Duration of the drain when partitions are handed over.", prometheus.ExponentialBuckets(0.01, 2.5, 10)),
+		abandoned:       prometheus.NewCounter(prometheus.CounterOpts{Name: "serbridge_abandoned_total", Help: "Records that a drain left unfinished for the next owner."}),
+		lastDelivered:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "serbridge_last_delivered_timestamp_seconds", Help: "When a document was last delivered."}, []string{"topic", "format"}),
+	}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	for _, c := range []prometheus.Collector{m.received, m.docs, m.skips, m.letters, m.attempts, m.seconds, m.latency, m.late,
+		m.restored, m.mapsIgnored, m.lostToRetention, m.commits, m.commitSeconds, m.drains, m.abandoned, m.lastDelivered, m} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	for _, topic := range m.b.cfg.Topics { // a counter that is not there cannot raise an alarm
+		if m.b.pattern != nil {
+			break
+		}
+		m.received.WithLabelValues(topic)
+		for _, reason := range transform.Reasons() {
+			m.letters.WithLabelValues(topic, string(reason))
+		}
+		for _, reason := range []string{"ambiguous", "retries_exhausted"} {
+			m.letters.WithLabelValues(topic, reason)
+		}
+		for _, reason := range transform.SkipReasons() {
+			m.skips.WithLabelValues(topic, string(reason))
+		}
+	}
+	for _, cause := range frontier.Causes() {
+		m.mapsIgnored.WithLabelValues(string(cause))
+	}
+	return nil
+}
+
+func (m *metrics) skip(r *record, reason transform.SkipReason) {
+	m.skips.WithLabelValues(r.k.Topic, string(reason)).Inc()
+}
+
+func (m *metrics) mapIgnored(err error) {
+	cause := "other"
+	if e, ok := errors.AsType[*frontier.MapError](err); ok {
+		cause = string(e.Cause)
+	}
+	m.mapsIgnored.WithLabelValues(cause).Inc()
+}
+
+func (m *metrics) delivered(d *document, now time.Time) {
+	topic, format := d.r.k.Topic, d.doc.Format()
+	m.docs.WithLabelValues(topic, format).Inc()
+	m.lastDelivered.WithLabelValues(topic, format).Set(float64(now.UnixMilli()) / 1000)
+	m.latency.Observe(max(0, now.Sub(d.r.k.Timestamp).Seconds()))
+}
+
+func (m *metrics) deadLettered(r *record, reason string) {
+	m.letters.WithLabelValues(r.k.Topic, reason).Inc()
+}
+
+func (m *metrics) attempt(a stellar.Answer) {
+	m.attempts.WithLabelValues(a.Verdict.String(), string(a.Certainty), a.Reason).Inc()
+}
+
+func (m *metrics) took(_ stellar.Answer, d time.Duration) { m.seconds.Observe(d.Seconds()) }
+
+func (m *metrics) committed(err error, took time.Duration) {
+	result := "ok"
+	if err != nil {
+		result = "failed"
+	} else {
+		m.lastCommit.Store(time.Now().UnixNano())
+	}
+	m.commits.WithLabelValues(result).Inc()
+	m.commitSeconds.Observe(took.Seconds())
+}
+
+func (m *metrics) drained(took time.Duration, abandoned int) {
+	m.drains.Observe(took.Seconds())
+	m.abandoned.Add(float64(abandoned))
+}
+
+var (
+	exposureDesc  = desc("exposure_documents", "Documents that a crash now could repeat: held room.")
+	waitingDesc   = desc("exposure_waiting", "Records that wait for room under MAX_REPEATS.")
+	queuedDesc    = desc("records_in_memory", "Records received and not ended.")
+	bytesDesc     = desc("records_in_memory_bytes", "Bytes of these.")
+	gateDesc      = desc("gate_closed", "1 while the gate is closed, by reason.", "reason")
+	limitDesc     = desc("concurrency_limit", "Attempts that may be on the wire.")
+	flightDesc    = desc("in_flight", "Attempts on the wire.")
+	shareDesc     = desc("rate_share", "This member's part of RATE_LIMIT, requests per second.")
+	tokenDesc     = desc("token_expiry_timestamp_seconds", "When the access token expires.")
+	commitAgeDesc = desc("commit_age_seconds", "Since the last acknowledged commit.")
+	oldestDesc    = desc("oldest_unsettled_age_seconds", "Age of the oldest record received and not settled.", "topic", "partition")
+	openDesc      = desc("records_unsettled", "Records received and not settled.", "topic", "partition")
+	aboveDesc     = desc("settled_above_frontier", "Records settled above the first that is not: lag to Kafka, but no work.", "topic", "partition")
+	baseDesc      = desc("frontier_base", "First offset that is not settled.", "topic", "partition")
+	mapDesc       = desc("commit_metadata_characters", "Length of the last commit's metadata.", "topic", "partition")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("serbridge_"+name, help, labels, nil)
+}
+
+// Describe is prometheus.Collector's: the series differ from read to read.
+func (m *metrics) Describe(c chan<- *prometheus.Desc) { c <- exposureDesc }
+
+// Collect is prometheus.Collector's: it reads the state as it is now.
+func (m *metrics) Collect(c chan<- prometheus.Metric) {
+	b := m.b
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(exposureDesc, float64(b.exposure.Held()))
+	gauge(waitingDesc, float64(b.exposure.Waiting()))
+	records, bytes := b.queue.state()
+	gauge(queuedDesc, float64(records))
+	gauge(bytesDesc, float64(bytes))
+	if closed, reason, _ := b.gate.state(); closed {
+		gauge(gateDesc, 1, reason)
+	} else {
+		gauge(gateDesc, 0, "")
+	}
+	limit, inUse := b.slots.state()
+	gauge(limitDesc, float64(limit))
+	gauge(flightDesc, float64(inUse))
+	if share, limited := b.tokens.rate(); limited {
+		gauge(shareDesc, share)
+	}
+	if at, ok := b.cfg.Stellar.TokenExpiry(); ok {
+		gauge(tokenDesc, float64(at.Unix()))
+	}
+	if at := m.lastCommit.Load(); at > 0 {
+		gauge(commitAgeDesc, time.Since(time.Unix(0, at)).Seconds())
+	}
+	for _, p := range b.owned() {
+		collectPartition(p, gauge)
+	}
+}
+
+func collectPartition(p *partition, gauge func(*prometheus.Desc, float64, ...string)) {
+	f := p.frontier()
+	if f == nil {
+		return
+	}
+	s, id := f.Stats(), strconv.Itoa(int(p.id))
+	age := 0.0
+	if !s.OldestOpen.IsZero() {
+		age = time.Since(s.OldestOpen).Seconds()
+	}
+	gauge(oldestDesc, age, p.topic, id)
+	gauge(openDesc, float64(s.Open), p.topic, id)
+	gauge(aboveDesc, float64(s.SettledAbove), p.topic, id)
+	gauge(baseDesc, float64(s.Base), p.topic, id)
+	gauge(mapDesc, float64(s.MapCharacters), p.topic, id)
+}

@@ -1,0 +1,132 @@
+package bridge
+
+import (
+	"context"
+	"sync"
+
+	"serbridge/bridge/frontier"
+)
+
+type partitionState int
+
+const (
+	live     partitionState = iota
+	draining                // finishing what has started
+	fenced                  // no longer ours: nothing it does counts
+)
+
+// partition is one assignment of one partition. A partition that is lost and
+// comes back is a new one: each record points to the assignment it was
+// received under, so a late answer finds its own dead frontier and can never
+// touch the new one.
+type partition struct {
+	topic   string
+	topicID [16]byte // of this incarnation of the topic: a commit to a later one is refused
+	id      int32
+	brake   *brake // the topic's
+
+	ctx       context.Context // ends when the partition is abandoned or lost
+	abandon   context.CancelCauseFunc
+	unstarted context.Context // ends when a drain begins; child of ctx
+	drop      context.CancelCauseFunc
+
+	mu     sync.Mutex
+	state  partitionState
+	active int           // records taken and not ended
+	idle   chan struct{} // closed when a drain has nothing left to wait for
+	f      *frontier.Frontier
+
+	// The rest belongs to the queue's lock.
+	queued []*record
+	inTurn bool
+
+	// The rest belongs to the poll loop.
+	next   int64 // offset after the last one received; -1: none yet
+	paused bool
+	born   uint64 // number of the poll in which it took another's place: that poll's records are not for it
+	lost   bool   // the position is outside the log: held until it is mended
+}
+
+func newPartition(ctx context.Context, topic string, topicID [16]byte, id int32, k *brake) *partition {
+	p := &partition{topic: topic, topicID: topicID, id: id, brake: k, next: -1, idle: make(chan struct{})}
+	p.ctx, p.abandon = context.WithCancelCause(ctx)
+	p.unstarted, p.drop = context.WithCancelCause(p.ctx)
+	return p
+}
+
+// frontier is nil until the first offset is known.
+func (p *partition) frontier() *frontier.Frontier {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.f
+}
+
+func (p *partition) setFrontier(f *frontier.Frontier) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.f = f
+}
+
+// enter counts a record taken; false once the partition is drained.
+func (p *partition) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != live {
+		return false
+	}
+	p.active++
+	return true
+}
+
+func (p *partition) exit() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active--
+	if p.active == 0 && p.state == draining {
+		close(p.idle)
+	}
+}
+
+// drain drops what has not started and lets the rest finish; idle is closed
+// when it has.
+func (p *partition) drain() (idle <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == live {
+		p.state = draining
+		p.drop(errDrained)
+		if p.active == 0 {
+			close(p.idle)
+		}
+	}
+	return p.idle
+}
+
+// fence ends the assignment: no answer counts from here on. It returns the
+// room of what was settled and not covered, and how many records it cuts off.
+func (p *partition) fence(cause error) (room, abandoned int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == fenced {
+		return 0, 0
+	}
+	p.state = fenced
+	p.abandon(cause)
+	if p.f != nil {
+		room = p.f.Fence()
+	}
+	return room, p.active
+}
+
+// held reports whether records of the partition must wait in Kafka: the topic
+// is braked, the window is at its edge, or the position is outside the log.
+func (p *partition) held() bool {
+	if p.lost {
+		return true
+	}
+	if on, _ := p.brake.state(); on && !p.brake.trying() {
+		return true
+	}
+	f := p.frontier()
+	return f != nil && f.Holds(max(p.next, f.Stats().Base))
+}

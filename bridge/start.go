@@ -1,0 +1,254 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Start is where a topic begins for which the group has no commit at all. The
+// zero value is the start of the log. At most one field is set.
+type Start struct {
+	Latest bool
+	Time   time.Time     // the first record at or after
+	Ago    time.Duration // positive: so long before now
+}
+
+// startWait is how often a member looks whether the start was committed.
+const startWait = time.Second
+
+// adjust makes the start of a fresh topic exact before its first record: a
+// crash, or a second member, would resolve "latest" again and skip what came
+// between. So one member, the owner of partition 0, resolves it for all
+// partitions and commits it in one request; the others read theirs. It is
+// kgo's AdjustFetchOffsetsFn: no record of these partitions is received before
+// it returns.
+func (b *Bridge) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	fresh := b.uncommitted(offsets)
+	if len(fresh) == 0 {
+		return offsets, nil
+	}
+	if b.cfg.Start == (Start{}) {
+		b.sayStart(ctx, fresh)
+		return offsets, nil
+	}
+	for {
+		starts, err := b.starts(ctx, fresh)
+		if err == nil {
+			b.sayStart(ctx, fresh)
+			return b.place(offsets, starts), nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("resolve start position: %w", context.Cause(ctx))
+		}
+		if !errors.Is(err, errOthersTurn) {
+			b.troubles.begin("start", "start position not resolved, no record of a fresh topic is taken: "+explainKafka(err))
+		}
+		if err := pause(ctx, startWait); err != nil {
+			return nil, fmt.Errorf("resolve start position: %w", err)
+		}
+	}
+}
+
+// uncommitted lists the topics of which a partition of ours has no commit; a
+// frontier was seeded for those that have one.
+func (b *Bridge) uncommitted(offsets map[string]map[int32]kgo.Offset) (topics []string) {
+	for topic, ids := range offsets {
+		for id := range ids {
+			if p := b.partition(topic, id); p != nil && p.frontier() == nil {
+				topics = append(topics, topic)
+				break
+			}
+		}
+	}
+	slices.Sort(topics)
+	return topics
+}
+
+var errOthersTurn = errors.New("another member resolves the start")
+
+// starts returns the committed offsets of the group after they were resolved;
+// errOthersTurn means that they are not yet, and not ours to resolve.
+func (b *Bridge) starts(ctx context.Context, fresh []string) (kadm.OffsetResponses, error) {
+	defer b.troubles.end("start")
+	commits, err := b.admin.FetchOffsets(ctx, b.cfg.Group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
+	}
+	undecided, decider, err := b.undecided(ctx, fresh, commits)
+	if err != nil {
+		return nil, err
+	}
+	if len(undecided) == 0 {
+		return commits, nil
+	}
+	if !decider {
+		return nil, errOthersTurn
+	}
+	if err := b.commitStarts(ctx, undecided); err != nil {
+		return nil, err
+	}
+	return b.admin.FetchOffsets(ctx, b.cfg.Group)
+}
+
+// undecided lists the topics whose start is still to be resolved, and whether
+// all of that is this member's to do. A named topic is fresh while the group
+// has no commit for it, and the owner of its partition 0 decides. With a
+// pattern one member decides for all at once, while the group has no commit at
+// all: a topic that the pattern finds later starts at the earliest.
+func (b *Bridge) undecided(ctx context.Context, fresh []string, commits kadm.OffsetResponses) (topics []string, decider bool, err error) {
+	if b.pattern == nil {
+		decider = true
+		for _, topic := range fresh {
+			if committed(commits, topic) {
+				continue
+			}
+			topics = append(topics, topic)
+			decider = decider && b.partition(topic, 0) != nil
+		}
+		if !decider { // decide those that are ours; the rest is read next time
+			topics = slices.DeleteFunc(topics, func(t string) bool { return b.partition(t, 0) == nil })
+			if len(topics) > 0 {
+				return topics, false, b.commitStarts(ctx, topics)
+			}
+			return fresh, false, nil
+		}
+		return topics, true, nil
+	}
+	for topic := range commits {
+		if committed(commits, topic) {
+			return nil, false, nil
+		}
+	}
+	all, _, err := b.consumedTopics(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	topics = all.Names()
+	slices.Sort(topics)
+	return topics, len(topics) > 0 && b.partition(topics[0], 0) != nil, nil
+}
+
+func committed(commits kadm.OffsetResponses, topic string) bool {
+	for _, o := range commits[topic] {
+		if o.Err == nil && o.At >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// commitStarts resolves the start of every partition of the topics and commits
+// all in one request, so that either all or none of a topic is decided. The
+// broker takes commits for partitions of others in the same generation.
+func (b *Bridge) commitStarts(ctx context.Context, topics []string) error {
+	at, err := b.resolve(ctx, topics)
+	if err != nil {
+		return fmt.Errorf("list offsets: %w", err)
+	}
+	details, err := b.admin.ListTopics(ctx, topics...)
+	if err != nil {
+		return fmt.Errorf("list topics: %w", err)
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = b.cfg.Group
+	req.MemberID, req.Generation = b.client.GroupMetadata()
+	for topic, ids := range at {
+		rt := kmsg.NewOffsetCommitRequestTopic()
+		rt.Topic, rt.TopicID = topic, details[topic].ID
+		for id, o := range ids {
+			if o.Err != nil {
+				return fmt.Errorf("list offset of %s/%d: %w", topic, id, o.Err)
+			}
+			rp := kmsg.NewOffsetCommitRequestTopicPartition()
+			rp.Partition, rp.Offset, rp.LeaderEpoch = id, o.Offset, o.LeaderEpoch
+			rp.Metadata = kmsg.StringPtr("")
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, b.client)
+	if err != nil {
+		return fmt.Errorf("commit start: %w", err)
+	}
+	for _, t := range resp.Topics {
+		for _, rp := range t.Partitions {
+			if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
+				return fmt.Errorf("commit start of %s/%d: %w", t.Topic, rp.Partition, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *Bridge) resolve(ctx context.Context, topics []string) (kadm.ListedOffsets, error) {
+	switch s := b.cfg.Start; {
+	case s.Latest:
+		return b.admin.ListEndOffsets(ctx, topics...)
+	case s.Ago > 0:
+		return b.admin.ListOffsetsAfterMilli(ctx, time.Now().Add(-s.Ago).UnixMilli(), topics...)
+	default:
+		return b.admin.ListOffsetsAfterMilli(ctx, s.Time.UnixMilli(), topics...)
+	}
+}
+
+// place sets the fetch positions to what is committed by now. A partition
+// without a commit was added later, and starts at its beginning.
+func (b *Bridge) place(offsets map[string]map[int32]kgo.Offset, commits kadm.OffsetResponses) map[string]map[int32]kgo.Offset {
+	for topic, ids := range offsets {
+		for id := range ids {
+			p := b.partition(topic, id)
+			if p == nil || p.frontier() != nil {
+				continue
+			}
+			if c, ok := commits.Lookup(topic, id); ok && c.Err == nil && c.At >= 0 {
+				ids[id] = kgo.NewOffset().At(c.At).WithEpoch(c.LeaderEpoch)
+				b.seed(p, c.At, c.LeaderEpoch, &c.Metadata)
+			}
+		}
+	}
+	return offsets
+}
+
+// sayStart tells what a fresh start means: how much there is to deliver, and
+// how long that takes at the rate.
+func (b *Bridge) sayStart(ctx context.Context, topics []string) {
+	ctx, cancel := context.WithTimeout(ctx, pollWait) // what is said is no reason to wait long
+	defer cancel()
+	ends, err := b.admin.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return
+	}
+	starts, err := b.admin.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return
+	}
+	records := int64(0)
+	ends.Each(func(end kadm.ListedOffset) {
+		p := b.partition(end.Topic, end.Partition)
+		if p == nil {
+			return
+		}
+		from := int64(0)
+		if s, ok := starts.Lookup(end.Topic, end.Partition); ok {
+			from = s.Offset
+		}
+		if f := p.frontier(); f != nil {
+			from = f.Stats().Base
+		}
+		records += max(0, end.Offset-from)
+	})
+	attrs := []any{"topics", topics, "records", records}
+	if b.cfg.RateLimit > 0 {
+		took := time.Duration(float64(records) / b.cfg.RateLimit * float64(time.Second))
+		attrs = append(attrs, "at_the_rate", took.Round(time.Second))
+	}
+	b.log.Info("first start: the group has no commit for these topics", attrs...)
+}

@@ -1,0 +1,252 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"serbridge/bridge/kafka"
+	"serbridge/bridge/stellar"
+)
+
+// watchEvery is how often the surroundings are looked at: topics, their
+// partitions, the dead-letter topic, the credentials.
+const watchEvery = 10 * time.Second
+
+func explainKafka(err error) string { return kafka.Explain(err) }
+
+// explain says what a closed gate's reason means and what to do.
+func explain(reason string) string { return stellar.Explain(reason) }
+
+// starting is the health key of a member that has not joined its group yet.
+const starting = "starting"
+
+// meet waits until a broker answers; before, there is no group to join and no
+// cluster id for the delivery keys. What is wrong heals or is mended outside,
+// so it never gives up before ctx ends.
+func (b *Bridge) meet(ctx context.Context) error {
+	wait := fullJitter(mostWait / 2)
+	for {
+		err := b.look(ctx)
+		if err == nil {
+			return nil
+		}
+		if err := pause(ctx, wait.NextBackOff()); err != nil {
+			return err
+		}
+	}
+}
+
+// look reads the cluster's metadata: its id, and the partitions of what we
+// consume.
+func (b *Bridge) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, watchEvery)
+	defer cancel()
+	topics, cluster, err := b.consumedTopics(ctx)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) { // we are ending
+			b.troubles.begin("kafka", "Kafka: "+explainKafka(err))
+		}
+		return err
+	}
+	b.troubles.end("kafka")
+	b.sayTopics(topics)
+	b.mu.Lock()
+	if b.cluster == "" { // read without the lock by all who transform, who start later
+		b.cluster = cluster
+	}
+	clear(b.totals)
+	for name, t := range topics {
+		if t.Err == nil {
+			b.totals[name] = len(t.Partitions)
+			b.topicIDs[name] = t.ID
+		}
+	}
+	b.mu.Unlock()
+	return nil
+}
+
+// consumedTopics are the topics by name, or those that the pattern matches and
+// that are none of our own.
+func (b *Bridge) consumedTopics(ctx context.Context) (topics kadm.TopicDetails, cluster string, err error) {
+	names := b.cfg.Topics
+	if b.pattern != nil {
+		names = nil
+	}
+	m, err := b.admin.Metadata(ctx, names...)
+	if err != nil {
+		return nil, "", fmt.Errorf("read metadata: %w", err)
+	}
+	if b.pattern == nil {
+		return m.Topics, m.Cluster, nil
+	}
+	own := make(map[string]bool)
+	for _, t := range b.cfg.Internal {
+		own[t] = true
+	}
+	for name, t := range m.Topics {
+		if t.IsInternal || own[name] || !b.pattern.MatchString(name) {
+			delete(m.Topics, name)
+		}
+	}
+	return m.Topics, m.Cluster, nil
+}
+
+func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
+	for name, t := range topics {
+		if t.Err != nil {
+			b.troubles.begin("topic "+name, fmt.Sprintf("topic %s: %s", name, explainKafka(t.Err)))
+		} else {
+			b.troubles.end("topic " + name)
+		}
+	}
+	if b.pattern == nil {
+		return
+	}
+	if len(topics) == 0 {
+		b.troubles.begin("topics", fmt.Sprintf("KAFKA_TOPICS=%s matches no topic that this user may see", b.cfg.Topics[0]))
+	} else {
+		b.troubles.end("topics")
+	}
+}
+
+// watch looks at the surroundings until ctx ends, so that what is wrong shows
+// before a record runs into it.
+func (b *Bridge) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	deadLetters, credentials := false, false
+	for {
+		if !deadLetters {
+			deadLetters = b.lookAtDeadLetters(ctx)
+		}
+		if !credentials {
+			credentials = b.lookAtCredentials(ctx)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		_ = b.look(ctx)
+		b.reshare()
+	}
+}
+
+func (b *Bridge) lookAtDeadLetters(ctx context.Context) (ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, watchEvery)
+	defer cancel()
+	if err := b.cfg.DeadLetters.Ready(ctx); err != nil {
+		b.troubles.begin("dead_letter_topic", fmt.Sprintf("no dead-letter topic: %v", err))
+		return false
+	}
+	b.troubles.end("dead_letter_topic")
+	return true
+}
+
+func (b *Bridge) lookAtCredentials(ctx context.Context) (ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, watchEvery)
+	defer cancel()
+	if _, a, ok := b.cfg.Stellar.Authorize(ctx); !ok {
+		b.troubles.begin("credentials", "no access to Stellar Cyber: "+explain(a.Reason))
+		return false
+	}
+	b.troubles.end("credentials")
+	return true
+}
+
+// reshare sets this member's part of the group's rate: owned of all
+// partitions. These parts add up to the limit at most, whatever the members
+// know of each other, since a partition is owned by one.
+func (b *Bridge) reshare() {
+	b.mu.Lock()
+	owned, total := 0, 0
+	for topic, ids := range b.partitions {
+		for _, p := range ids {
+			if p.isLive() {
+				owned++
+			}
+		}
+		total += max(b.totals[topic], len(ids))
+	}
+	for topic, n := range b.totals {
+		if _, counted := b.partitions[topic]; !counted {
+			total += n
+		}
+	}
+	b.mu.Unlock()
+	part := 0.0
+	if total > 0 {
+		part = float64(owned) / float64(total)
+	}
+	b.tokens.share(b.cfg.RateLimit*part, max(1, int(float64(b.cfg.RateBurst)*part)))
+}
+
+func (p *partition) isLive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state == live
+}
+
+// tryBrakes lets a few records of each braked topic through now and then,
+// until ctx ends.
+func (b *Bridge) tryBrakes(ctx context.Context) {
+	tick := time.NewTicker(brakeTrial)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		b.mu.Lock()
+		for _, k := range b.brakes {
+			k.try()
+		}
+		b.mu.Unlock()
+		b.nudge()
+	}
+}
+
+func (b *Bridge) brakeTripped(topic string) {
+	b.mu.Lock()
+	_, first := b.brake(topic).state()
+	b.mu.Unlock()
+	b.holdAll(topic, true)
+	b.troubles.begin("brake "+topic, fmt.Sprintf(
+		"topic %s is paused: %d records in a row were refused or not recognised, from %s/%d offset %d on; "+
+			"see the dead letters, mend the mapping or take the topic out of KAFKA_TOPICS",
+		topic, b.cfg.RejectBrake, topic, first.partition, first.offset))
+	b.nudge()
+}
+
+func (b *Bridge) brakeReleased(topic string) {
+	b.holdAll(topic, false)
+	b.troubles.end("brake " + topic)
+	b.nudge()
+}
+
+// holdAll says in the commits of the topic's partitions whether they are held,
+// so that their backlog takes no share of the rate.
+func (b *Bridge) holdAll(topic string, held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.partitions[topic] {
+		if f := p.frontier(); f != nil {
+			f.SetHeld(held)
+		}
+	}
+}
+
+// quoted makes patterns that match the names alone.
+func quoted(names []string) []string {
+	q := make([]string, len(names))
+	for i, n := range names {
+		q[i] = "^" + regexp.QuoteMeta(n) + "$"
+	}
+	return q
+}
