@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The arrows of the house: a package may import those of its row, and nothing
+// else of ours. cmd may import all.
+var arrows = map[string][]string{
+	"transform":                  {},
+	"transform/format":           {"transform"},
+	"bridge/secret":              {},
+	"bridge/frontier":            {},
+	"bridge/admin":               {"bridge/secret"},
+	"bridge/kafka":               {"bridge/secret"},
+	"bridge/deadletter":          {"bridge/secret"},
+	"bridge/stellar":             {"bridge/secret"},
+	"bridge/stellar/stellartest": {},
+	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar",
+		"transform", "transform/format"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "serbridge/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		names := strings.Fields(line)
+		name := strings.TrimPrefix(names[0], "serbridge/")
+		if strings.HasPrefix(name, "cmd/") {
+			continue
+		}
+		allowed, known := arrows[name]
+		if !known {
+			t.Errorf("package %s has no row here: say what it may import", name)
+			continue
+		}
+		for _, imported := range names[1:] {
+			ours, is := strings.CutPrefix(imported, "serbridge/")
+			if is && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s, which is against the arrows", name, ours)
+			}
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
+
+	"serbridge/bridge"
+	"serbridge/bridge/admin"
+	"serbridge/bridge/deadletter"
+	"serbridge/bridge/secret"
+	"serbridge/bridge/stellar"
+	"serbridge/transform"
+)
+
+// service is the bridge with everything around it, as `run` and `demo` run it.
+type service struct {
+	settings settings
+	log      *slog.Logger
+	redactor *secret.Redactor
+
+	health   admin.Health
+	registry *prometheus.Registry
+	admin    *admin.Server
+	stellar  *stellar.Client
+	letters  *deadletter.Writer
+	bridge   *bridge.Bridge
+}
+
+// stopAdmin bounds the end of the admin port: a scrape under way may finish.
+const stopAdmin = 2 * time.Second
+
+// newService makes all parts; it connects to nothing. Errors are of the
+// configuration.
+func newService(s settings, log *slog.Logger, red *secret.Redactor) (_ *service, err error) {
+	v := &service{settings: s, log: log, redactor: red, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			v.close()
+		}
+	}()
+	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newBuildInfo())
+	v.admin = admin.New(admin.Config{Addr: s.Process.AdminAddr, Health: &v.health, Gatherer: v.registry, Logger: log, Redactor: red})
+	if v.stellar, err = stellar.New(v.stellarConfig()); err != nil {
+		return nil, err
+	}
+	options, err := v.kafkaOptions()
+	if err != nil {
+		return nil, err
+	}
+	v.letters, err = deadletter.NewWriter(deadletter.Config{
+		Options: options, Topic: s.DLQ.Topic, Create: s.DLQ.Create, Sources: v.sources, Redactor: red, Logger: log,
+		OnPointer: v.countPointers(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.bridge, err = bridge.New(v.bridgeConfig(options))
+	return v, err
+}
+
+func (v *service) stellarConfig() stellar.Config {
+	s := v.settings.Stellar
+	return stellar.Config{
+		URL: s.URL, InsertPath: s.InsertPath, Auth: s.Auth, User: s.User, APIKey: s.APIKey, Success: s.Success,
+		Timeout: s.Timeout, MaxInFlight: v.settings.Delivery.MaxInFlight,
+		CAFile: s.CAFile, InsecureSkipVerify: s.InsecureSkipVerify,
+		Namespace: v.settings.Transform.CustomNamespace, Redactor: v.redactor, Logger: v.log,
+		UserAgent: "serbridge/" + buildVersion(),
+	}
+}
+
+func (v *service) kafkaOptions() ([]kgo.Opt, error) {
+	c := v.settings.Kafka.config(v.redactor)
+	c.ClientID = instance()
+	options, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	return append(options, kgo.WithLogger(newKafkaLogger(v.log))), nil
+}
+
+// sources are the topics by name; a pattern's are not known here.
+func (v *service) sources() []string {
+	if v.settings.Kafka.topicPattern() != "" {
+		return nil
+	}
+	return v.settings.Kafka.Topics
+}
+
+func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
+	k, d := v.settings.Kafka, v.settings.Delivery
+	clientMetrics := kprom.NewMetrics("serbridge_kafka", kprom.Registry(v.registry), kprom.BrokerLabels())
+	settings := v.settings.Transform.config()
+	return bridge.Config{
+		Kafka: options, Member: []kgo.Opt{kgo.WithHooks(clientMetrics)}, Topics: k.Topics, Group: k.Group, Protocol: k.GroupProtocol,
+		SessionTimeout: k.SessionTimeout, Rack: k.Rack,
+		Start:   bridge.Start{Latest: k.Start.Latest, Time: k.Start.Time, Ago: k.Start.Ago},
+		Stellar: v.stellar, DeadLetters: v.letters,
+		Internal:  []string{v.settings.DLQ.Topic, v.settings.DLQ.handledTopic()},
+		Transform: func(string) *transform.Settings { return settings },
+		RateLimit: d.RateLimit, RateBurst: d.RateBurst, MaxInFlight: d.MaxInFlight,
+		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
+		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
+		OnAmbiguous: d.OnAmbiguous, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
+		Instance: instance(), Version: buildVersion(),
+		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact,
+	}
+}
+
+// countPointers counts dead letters that were too large for their topic even
+// alone: the record must be looked for in its source before retention takes it.
+func (v *service) countPointers() func(deadletter.Letter) {
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "serbridge_dead_letter_pointers_total",
+		Help: "Dead letters written without the record's value, which the dead-letter topic refused as too large.",
+	})
+	v.registry.MustRegister(c)
+	return func(deadletter.Letter) { c.Inc() }
+}
+
+// zeroIsNone turns the operator's 0, no bound, into the bridge's.
+func zeroIsNone(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+// start opens the admin port; its address is known from then on. After an
+// error there is nothing to run.
+func (v *service) start() error {
+	if err := v.admin.Start(); err != nil {
+		v.close()
+		return err
+	}
+	return nil
+}
+
+// run serves until ctx ends and the drain is over. Call it once, after start.
+func (v *service) run(ctx context.Context) error {
+	defer v.close()
+	defer v.stopAdmin()
+	return v.bridge.Run(ctx)
+}
+
+func (v *service) stopAdmin() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopAdmin)
+	defer cancel()
+	if err := v.admin.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+		v.log.Debug("stop admin port", "error", err)
+	}
+}
+
+func (v *service) close() {
+	if v.letters != nil {
+		v.letters.Close()
+	}
+	if v.stellar != nil {
+		v.stellar.Close()
+	}
+}
+
+// instance names this process: the pod's name on Kubernetes.
+func instance() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return fmt.Sprintf("serbridge-%d", os.Getpid())
+	}
+	return name
+}
+
+func newBuildInfo() prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "serbridge_build_info", Help: "1, with the build's version.",
+		ConstLabels: prometheus.Labels{"version": buildVersion()},
+	})
+	g.Set(1)
+	return g
+}

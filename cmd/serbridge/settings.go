@@ -1,0 +1,331 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"serbridge/bridge/kafka"
+	"serbridge/bridge/secret"
+	"serbridge/transform"
+	"serbridge/transform/format"
+)
+
+// settings is the one table of everything that can be set. Its tags are the source of the README's section, of
+// `serbridge help settings` and of the checks:
+//
+//	env       name, and the default as go-envconfig reads it
+//	required  must be set
+//	shown     the default in words, where it is computed or nothing
+//	values    the only values allowed, separated by |
+//	min, max  the range of a number, size or duration
+//	later     values, or * for all, that a later build will know: refused as not supported by this build
+//	doc       what it does, for the operator; only what is true of this build
+//	identity  a credential that is no secret by itself: never shown by us, but left in texts, since a user name such
+//	          as serbridge stands in many
+//
+// A secret.Source can also be set as NAME_FILE. An empty variable is an unset one.
+type settings struct {
+	Kafka     kafkaSettings
+	DLQ       deadLetterSettings
+	Stellar   stellarSettings
+	Delivery  deliverySettings
+	Transform transformSettings
+	Registry  registrySettings
+	Process   processSettings
+}
+
+type kafkaSettings struct {
+	Brokers        list          `env:"KAFKA_BROKERS" required:"true" doc:"Brokers to start from, comma-separated: host or host:port."`
+	Topics         topicList     `env:"KAFKA_TOPICS" required:"true" doc:"Topics with detections, comma-separated; or one regular expression that starts with ^, alone. A pattern never matches the dead-letter topic or its handled topic."`
+	Group          string        `env:"KAFKA_GROUP,default=serbridge" doc:"Consumer group; replicas share it."`
+	Start          startPosition `env:"KAFKA_START,default=earliest" doc:"Where a topic without any commit of the group starts: earliest, latest, a time (RFC 3339), or a span back from now such as -24h."`
+	GroupProtocol  string        `env:"KAFKA_GROUP_PROTOCOL,default=classic" values:"classic|consumer" doc:"Group protocol; consumer is KIP-848 and wants brokers that have it."`
+	SessionTimeout time.Duration `env:"KAFKA_SESSION_TIMEOUT,default=45s" min:"1s" max:"30m" doc:"A member that the brokers have not heard from for so long is taken for dead; it sends nothing from then on. With the consumer protocol the brokers decide."`
+	Rack           string        `env:"KAFKA_RACK" shown:"none" doc:"Fetch from replicas in this rack where the brokers allow it (KIP-392)."`
+
+	TLS         bool   `env:"KAFKA_TLS,default=false" doc:"Connect to the brokers with TLS."`
+	TLSCAFile   string `env:"KAFKA_TLS_CA_FILE" shown:"the system's" doc:"Certificate authorities for the brokers (PEM); read again at each connection."`
+	TLSCertFile string `env:"KAFKA_TLS_CERT_FILE" shown:"none" doc:"Client certificate (PEM); read again at each connection."`
+	TLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE" shown:"none" doc:"Key of the client certificate (PEM); read again at each connection."`
+
+	SASLMechanism string        `env:"KAFKA_SASL_MECHANISM" shown:"none" values:"PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER|AWS_MSK_IAM" doc:"How to authenticate to the brokers."`
+	SASLUsername  secret.Source `env:"KAFKA_SASL_USERNAME" identity:"true" doc:"User name for PLAIN and SCRAM."`
+	SASLPassword  secret.Source `env:"KAFKA_SASL_PASSWORD" doc:"Password for PLAIN and SCRAM."`
+
+	OAuthTokenURL     string        `env:"KAFKA_OAUTH_TOKEN_URL" shown:"none" doc:"OAUTHBEARER: token endpoint for client credentials; with http:// the client secret goes over the wire in plain text."`
+	OAuthClientID     secret.Source `env:"KAFKA_OAUTH_CLIENT_ID" identity:"true" doc:"OAUTHBEARER: client id."`
+	OAuthClientSecret secret.Source `env:"KAFKA_OAUTH_CLIENT_SECRET" doc:"OAUTHBEARER: client secret."`
+	OAuthScopes       list          `env:"KAFKA_OAUTH_SCOPES" shown:"none" doc:"OAUTHBEARER: scopes to ask for, comma-separated."`
+	AWSRegion         string        `env:"KAFKA_AWS_REGION" shown:"by host name" doc:"AWS_MSK_IAM: region of the brokers; their host name or the AWS environment, from which the credentials come, says it otherwise."`
+}
+
+type deadLetterSettings struct {
+	Topic  string `env:"DLQ_TOPIC" shown:"<KAFKA_GROUP>.dlq" doc:"Topic for dead letters; what became of them goes to <DLQ_TOPIC>.handled."`
+	Create bool   `env:"DLQ_CREATE,default=true" doc:"Create the dead-letter topic if it is missing."`
+}
+
+type stellarSettings struct {
+	URL       string        `env:"STELLAR_URL" required:"true" doc:"The platform: https:// and host, nothing else. http:// only to loopback or with STELLAR_ALLOW_HTTP."`
+	AllowHTTP bool          `env:"STELLAR_ALLOW_HTTP,default=false" doc:"Allow http:// to other hosts than loopback: credentials and detections go over the wire in plain text."`
+	Auth      string        `env:"STELLAR_AUTH,default=jwt" values:"jwt|jwt-bearer|basic" doc:"jwt: a token for user and API key; jwt-bearer: a token for a scoped API key (5.5 on); basic: no token, user and API key at each request (before 5.5)."`
+	User      secret.Source `env:"STELLAR_USER" identity:"true" shown:"required unless jwt-bearer" doc:"E-mail of the API user, upper and lower case as in the user interface."`
+	APIKey    secret.Source `env:"STELLAR_API_KEY" required:"true" doc:"API key of that user."`
+
+	InsertPath         string        `env:"STELLAR_INSERT_PATH,default=/connect/api/v1/insert_ser" doc:"Path of insert_ser."`
+	Success            string        `env:"STELLAR_SUCCESS,default=id" values:"id|status" doc:"What counts as stored: id: a 200 with an id in it, or the text OK; status: any complete 2xx that is no HTML page."`
+	CAFile             string        `env:"STELLAR_CA_FILE" shown:"the system's" doc:"Certificate authorities for the platform (PEM)."`
+	InsecureSkipVerify bool          `env:"STELLAR_INSECURE_SKIP_VERIFY,default=false" doc:"Do not verify the platform's certificate: whoever sits between sees the API key."`
+	Timeout            time.Duration `env:"STELLAR_TIMEOUT,default=20s" min:"100ms" max:"10m" doc:"Longest time for one request; shorter than DRAIN_TIMEOUT."`
+}
+
+type deliverySettings struct {
+	DrainTimeout   time.Duration `env:"DRAIN_TIMEOUT,default=25s" min:"200ms" max:"15m" doc:"How long started records may finish when partitions or the pod go away. The group's rebalance timeout is 35 s more; a pod's grace period should be 15 s more."`
+	RateLimit      float64       `env:"RATE_LIMIT,default=200" min:"0" doc:"Requests per second of the whole group, every attempt counted; 0: no limit."`
+	RateBurst      int           `env:"RATE_BURST,default=5" min:"1" max:"100000" doc:"Requests of the group that may go at once; each member has at least 1."`
+	RateShare      string        `env:"RATE_SHARE,default=partitions" values:"partitions" later:"backlog" doc:"A member's part of the limit: partitions: as many parts as it owns of all partitions."`
+	MaxInFlight    int           `env:"MAX_IN_FLIGHT,default=64" min:"1" max:"4096" doc:"Requests of one member at a time, at most."`
+	BufferBytes    size          `env:"BUFFER_BYTES,default=32MiB" min:"4MiB" max:"64GiB" doc:"Bound on the records that one member holds, the Kafka client's buffers included."`
+	CommitInterval time.Duration `env:"COMMIT_INTERVAL,default=250ms" min:"10ms" max:"1m" doc:"Longest time from settled to committed."`
+	MaxRepeats     int           `env:"MAX_REPEATS,default=200" min:"0" max:"1000000" doc:"Documents that one killed member may send again, at most; 0: no bound."`
+	MaxSends       int           `env:"MAX_SENDS,default=3" min:"1" max:"1000" doc:"Sends of one document that may have been stored, at most."`
+	OnAmbiguous    string        `env:"ON_AMBIGUOUS,default=retry" values:"retry|dead-letter" later:"probe" doc:"A document that may have been stored: retry: sent again, up to MAX_SENDS; dead-letter: never sent again."`
+	ProbeWait      time.Duration `env:"PROBE_WAIT" later:"*" doc:"How long a stored document may take to be found (60 s) before ON_AMBIGUOUS=probe sends it again."`
+	OnRefused      string        `env:"ON_REFUSED,default=slim" values:"slim|dead-letter" doc:"A document that the API refuses while it takes others: slim: sent again with less beside it first; dead-letter: given up at once."`
+	RejectBrake    int           `env:"REJECT_BRAKE,default=200" min:"0" max:"1000000" doc:"Records of one topic in a row that are refused here or not recognised before the topic is paused; 0: never."`
+}
+
+type transformSettings struct {
+	Formats          list     `env:"FORMATS,default=auto" doc:"Formats to recognise, comma-separated; auto: all."`
+	MappingDir       string   `env:"MAPPING_DIR" later:"*" doc:"Directory with mappings of one's own."`
+	StreamsFile      string   `env:"STREAMS_FILE" later:"*" doc:"Other values of this section for single topics."`
+	EventSource      string   `env:"EVENT_SOURCE" shown:"by format" doc:"event_source where a detection names none."`
+	EventStatus      string   `env:"EVENT_STATUS,default=New" values:"New|In Progress|Ignored|Closed" doc:"event_status where a detection has none."`
+	SeverityDefault  int      `env:"SEVERITY_DEFAULT,default=47" min:"0" max:"100" doc:"severity where a detection has none that is known."`
+	TimeZone         timeZone `env:"TIME_ZONE" shown:"UTC" doc:"Zone of times that name none, such as Europe/Berlin. Unset, a document whose time was taken for UTC says so (time_assumed_utc)."`
+	OnUnknown        string   `env:"ON_UNKNOWN,default=dead-letter" values:"dead-letter" later:"generic" doc:"A record in no known format becomes a dead letter."`
+	CustomNamespace  string   `env:"CUSTOM_NAMESPACE,default=serbridge" doc:"Our object under custom_ser_field: lower-case letters, digits and _, at most 64."`
+	CustomFields     string   `env:"CUSTOM_FIELDS,default=object" values:"object|flat" doc:"object: sent as custom_ser_field; flat: at the top, for platforms that nest an explicit object again."`
+	RawBytes         size     `env:"RAW_BYTES,default=4096" min:"0" max:"1MiB" doc:"How much of the original record goes along as raw_json; 0: none. Elasticsearch refuses terms above 32766 bytes unless the platform's mapping says otherwise."`
+	MaxDocumentBytes size     `env:"MAX_DOCUMENT_BYTES,default=1MiB" min:"4KiB" max:"64MiB" doc:"Largest document; a larger one is sent with less beside it, else becomes a dead letter."`
+	MaxFanout        int      `env:"MAX_FANOUT,default=1000" min:"1" max:"100000" doc:"Documents of one record, at most."`
+	MaxDepth         int      `env:"MAX_DEPTH,default=64" min:"4" max:"1000" doc:"Nesting of a record, at most."`
+}
+
+type registrySettings struct {
+	URL      string        `env:"SCHEMA_REGISTRY_URL" later:"*" doc:"Schema registry for framed records."`
+	Username secret.Source `env:"SCHEMA_REGISTRY_USERNAME" identity:"true" later:"*" doc:"User name for the registry."`
+	Password secret.Source `env:"SCHEMA_REGISTRY_PASSWORD" later:"*" doc:"Password for the registry."`
+	CAFile   string        `env:"SCHEMA_REGISTRY_CA_FILE" later:"*" doc:"Certificate authorities for the registry (PEM)."`
+	Receipts string        `env:"RECEIPTS_TOPIC" later:"*" doc:"Topic for a receipt of each delivery."`
+}
+
+type processSettings struct {
+	AdminAddr string `env:"ADMIN_ADDR,default=:9090" doc:"Address for /livez, /readyz and /metrics: host:port, or :port for all interfaces."`
+	LogLevel  string `env:"LOG_LEVEL,default=info" values:"debug|info|warn|error" doc:"Least level that is logged."`
+	LogFormat string `env:"LOG_FORMAT" shown:"json; text on a terminal" values:"json|text" doc:"Form of the log, which goes to standard error."`
+}
+
+// sections are the headings of the table, by the field of settings.
+var sections = map[string]string{
+	"Kafka": "Kafka", "DLQ": "Dead letters", "Stellar": "Stellar Cyber", "Delivery": "Delivery",
+	"Transform": "Transform", "Registry": "Schema registry and receipts", "Process": "Process",
+}
+
+// rebalanceMargin is what the group waits beyond a drain: the commit's retries and one poll of the group.
+const rebalanceMargin = 35 * time.Second
+
+// rebalanceTimeout is the group's; always longer than the drain that it has to outlast.
+func (s deliverySettings) rebalanceTimeout() time.Duration { return s.DrainTimeout + rebalanceMargin }
+
+// handledTopic says what became of the dead letters in DLQ_TOPIC.
+func (s deadLetterSettings) handledTopic() string { return s.Topic + ".handled" }
+
+// topicPattern is the pattern that KAFKA_TOPICS is, or empty.
+func (s kafkaSettings) topicPattern() string {
+	if len(s.Topics) == 1 && strings.HasPrefix(s.Topics[0], "^") {
+		return s.Topics[0]
+	}
+	return ""
+}
+
+// slogLevel is LOG_LEVEL; info when it was refused.
+func (s processSettings) slogLevel() slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
+
+// loadSettings reads everything that `run` needs; red remembers every credential. The error is a problems with all
+// that is wrong, or nil.
+func loadSettings(environ map[string]string, red *secret.Redactor) (settings, error) {
+	var s settings
+	found := load(environ, red, &s)
+	if s.DLQ.Topic == "" {
+		s.DLQ.Topic = s.Kafka.Group + ".dlq"
+	}
+	found.addNew(s.Kafka.check()...)
+	found.addNew(s.DLQ.check(s.Kafka)...)
+	found.addNew(s.Stellar.check()...)
+	found.addNew(s.Delivery.check()...)
+	found.addNew(s.Transform.check()...)
+	found.addNew(s.Process.check()...)
+	found.addNew(s.contradictions()...)
+	return s, found.err(red)
+}
+
+// loadTransformSettings reads the part that a transform needs; a malformed KAFKA_ or STELLAR_ variable is none of
+// its business.
+func loadTransformSettings(environ map[string]string) (transformSettings, error) {
+	var s struct{ Transform transformSettings }
+	found := load(environ, nil, &s)
+	found.addNew(s.Transform.check()...)
+	return s.Transform, found.err(nil)
+}
+
+func (s kafkaSettings) check() (found problems) {
+	for _, b := range s.Brokers {
+		if why := brokerFault(b); why != "" {
+			found.say("KAFKA_BROKERS", b, why)
+		}
+	}
+	found.add(s.checkTopics()...)
+	for _, err := range s.config(nil).Validate() {
+		fault := new(kafka.SettingError)
+		if errors.As(err, &fault) && fault.Setting != "KAFKA_BROKERS" { // judged above, where no user information is quoted
+			found.say(fault.Setting, "", fault.Err.Error())
+		}
+	}
+	return found
+}
+
+// config is what the package kafka takes.
+func (s kafkaSettings) config(red *secret.Redactor) kafka.Config {
+	return kafka.Config{
+		Brokers: s.Brokers, TLS: s.TLS, CAFile: s.TLSCAFile, CertFile: s.TLSCertFile, KeyFile: s.TLSKeyFile,
+		SASLMechanism: s.SASLMechanism, Username: s.SASLUsername, Password: s.SASLPassword,
+		OAuthTokenURL: s.OAuthTokenURL, OAuthClientID: s.OAuthClientID, OAuthClientSecret: s.OAuthClientSecret,
+		OAuthScopes: s.OAuthScopes, AWSRegion: s.AWSRegion, Redactor: red,
+	}
+}
+
+func (s kafkaSettings) checkTopics() (found problems) {
+	for _, t := range s.Topics {
+		why := topicFault(t)
+		if strings.HasPrefix(t, "^") {
+			why = patternFault(t)
+			if len(s.Topics) > 1 {
+				why = aloneFault
+			}
+		}
+		if why != "" {
+			found.say("KAFKA_TOPICS", t, why)
+		}
+	}
+	return found
+}
+
+func (s deadLetterSettings) check(source kafkaSettings) (found problems) {
+	if why := topicFault(s.handledTopic()); why != "" { // which is the longer name of the two
+		if s.Topic == source.Group+".dlq" {
+			found.say("KAFKA_GROUP", source.Group, "no legal topic names can be made of it for dead letters: want another one, or DLQ_TOPIC set")
+		} else {
+			found.sayf("DLQ_TOPIC", s.Topic, "with .handled after it: %s", why)
+		}
+	}
+	for _, own := range []string{s.Topic, s.handledTopic()} {
+		if slices.Contains(source.Topics, own) {
+			found.say("KAFKA_TOPICS", own, "our own dead-letter or handled topic cannot be a source: its records would go round for ever (dead letters are sent again by a redrive)")
+		}
+	}
+	return found
+}
+
+func (s stellarSettings) check() (found problems) {
+	if s.URL != "" {
+		u, why := parseURL(s.URL)
+		switch {
+		case why != "":
+			found.say("STELLAR_URL", s.URL, why)
+		case !isOrigin(u):
+			found.say("STELLAR_URL", s.URL, "want scheme and host only, such as https://stellar.example.com (the path is STELLAR_INSERT_PATH)")
+		case u.Scheme == "http" && !isLoopback(u.Hostname()) && !s.AllowHTTP:
+			found.say("STELLAR_URL", s.URL, "http:// is allowed to loopback only, since credentials go over it: want https://, or STELLAR_ALLOW_HTTP=true")
+		}
+	}
+	if s.User == nil && (s.Auth == "jwt" || s.Auth == "basic") {
+		found.sayf("STELLAR_USER", "", "required with STELLAR_AUTH=%s: set it or STELLAR_USER_FILE", s.Auth)
+	}
+	if why := pathFault(s.InsertPath); why != "" {
+		found.say("STELLAR_INSERT_PATH", s.InsertPath, why)
+	}
+	if s.CAFile != "" && s.InsecureSkipVerify {
+		found.say("STELLAR_CA_FILE", s.CAFile, "contradicts STELLAR_INSECURE_SKIP_VERIFY=true, with which no authority is asked: want one of them")
+	}
+	return found
+}
+
+func (s deliverySettings) check() (found problems) {
+	if math.IsNaN(s.RateLimit) || math.IsInf(s.RateLimit, 0) {
+		found.say("RATE_LIMIT", "", "want a number of requests per second, or 0 for no limit")
+	}
+	return found
+}
+
+func (s transformSettings) check() (found problems) {
+	if s.CustomNamespace != "" && !namespacePattern.MatchString(s.CustomNamespace) {
+		found.say("CUSTOM_NAMESPACE", s.CustomNamespace, "want lower-case letters, digits and _, at most 64")
+	}
+	for _, name := range s.Formats {
+		if name != "auto" && !slices.Contains(format.Names(), name) {
+			found.say("FORMATS", name, "want auto, or some of "+strings.Join(format.Names(), ", "))
+		}
+	}
+	if s.MaxDocumentBytes > 0 && s.RawBytes > s.MaxDocumentBytes {
+		found.sayf("RAW_BYTES", s.RawBytes.String(), "larger than MAX_DOCUMENT_BYTES (%s), so no document could hold it", s.MaxDocumentBytes)
+	}
+	return found
+}
+
+// config is what the package transform takes.
+func (s transformSettings) config() *transform.Settings {
+	raw := int(s.RawBytes)
+	if raw == 0 {
+		raw = -1 // off here, but 0 is the default there
+	}
+	return &transform.Settings{
+		Formats: s.Formats, EventSource: s.EventSource, EventStatus: s.EventStatus,
+		SeverityDefault: &s.SeverityDefault, TimeZone: s.TimeZone.Location, OnUnknown: s.OnUnknown,
+		Namespace: s.CustomNamespace, CustomFields: s.CustomFields, RawBytes: raw,
+		MaxDocumentBytes: int(s.MaxDocumentBytes), MaxFanout: s.MaxFanout, MaxDepth: s.MaxDepth,
+	}
+}
+
+func (s processSettings) check() (found problems) {
+	if why := listenFault(s.AdminAddr); why != "" {
+		found.say("ADMIN_ADDR", s.AdminAddr, why)
+	}
+	return found
+}
+
+// contradictions are the rules between sections. A value that was refused is zero here and contradicts nothing.
+func (s settings) contradictions() (found problems) {
+	if st, dr := s.Stellar.Timeout, s.Delivery.DrainTimeout; st > 0 && dr > 0 && st >= dr {
+		found.sayf("STELLAR_TIMEOUT", st.String(), "want less than DRAIN_TIMEOUT (%s): a request that may outlast the drain is abandoned, and its document sent twice", dr)
+	}
+	if d, b := s.Transform.MaxDocumentBytes, s.Delivery.BufferBytes; d > 0 && b > 0 && d > b {
+		found.sayf("MAX_DOCUMENT_BYTES", d.String(), "want at most BUFFER_BYTES (%s)", b)
+	}
+	return found
+}
+
+// isOrigin tells whether a URL is scheme and host and nothing else; one slash is forgiven.
+func isOrigin(u *url.URL) bool {
+	return (u.Path == "" || u.Path == "/") && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
+}
