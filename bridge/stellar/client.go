@@ -145,25 +145,25 @@ func origin(raw string) (string, error) {
 func (cfg Config) check() error {
 	var faults []error
 	if !strings.HasPrefix(cfg.InsertPath, "/") {
-		faults = append(faults, fmt.Errorf("InsertPath %q must begin with /", cfg.InsertPath))
+		faults = append(faults, fmt.Errorf("field InsertPath %q must begin with /", cfg.InsertPath))
 	}
 	switch cfg.Auth {
 	case AuthJWT, AuthBasic:
 		if cfg.User == nil {
-			faults = append(faults, fmt.Errorf("Auth %q needs a User", cfg.Auth))
+			faults = append(faults, fmt.Errorf("field Auth %q needs a User", cfg.Auth))
 		}
 	case AuthJWTBearer:
 	default:
-		faults = append(faults, fmt.Errorf("Auth %q must be jwt, jwt-bearer or basic", cfg.Auth))
+		faults = append(faults, fmt.Errorf("field Auth %q must be jwt, jwt-bearer or basic", cfg.Auth))
 	}
 	if cfg.APIKey == nil {
-		faults = append(faults, errors.New("an APIKey is needed"))
+		faults = append(faults, errors.New("field APIKey is needed"))
 	}
 	if cfg.Success != SuccessID && cfg.Success != SuccessStatus {
-		faults = append(faults, fmt.Errorf("Success %q must be id or status", cfg.Success))
+		faults = append(faults, fmt.Errorf("field Success %q must be id or status", cfg.Success))
 	}
 	if cfg.Timeout < 0 || cfg.MaxInFlight < 0 {
-		faults = append(faults, errors.New("Timeout and MaxInFlight must be above 0"))
+		faults = append(faults, errors.New("fields Timeout and MaxInFlight must be above 0"))
 	}
 	return errors.Join(faults...)
 }
@@ -189,7 +189,8 @@ func rememberer(r *secret.Redactor) func(kind, value string) {
 // idle connections.
 func (c *Client) Close() {
 	c.end()
-	c.tokens.mu.Lock() // whoever holds it may be about to start a token call
+	c.tokens.mu.Lock()
+	//lint:ignore SA2001 whoever held it may have been about to start a token call: now it has
 	c.tokens.mu.Unlock()
 	c.wg.Wait()
 	c.trust.close()
