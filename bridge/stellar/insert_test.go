@@ -92,7 +92,8 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		}
 		// Idle for longer than a server may keep it, it is not used again: the
 		// server might close it as we write.
-		time.Sleep(idleTimeout)
+		time.Sleep(idleTimeout + time.Millisecond)
+		synctest.Wait()
 		insertOnce(t.Context(), t, c, doc)
 		if dials != 2 {
 			t.Errorf("after %v a connection is used again", idleTimeout)
