@@ -2,7 +2,6 @@ package stellar
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -18,7 +17,7 @@ import (
 // errs toward unknown, the side on which nothing is lost. The hooks of a dial
 // may run later, in other goroutines, and for another request; hence atomics.
 type evidence struct {
-	handshaking atomic.Bool // a TLS handshake is under way, or failed
+	handshaking atomic.Bool // a TLS handshake began: without a connection, it failed
 	connected   atomic.Bool
 	began       atomic.Bool // the headers were written
 	written     atomic.Bool // the whole request was
@@ -27,13 +26,8 @@ type evidence struct {
 func (e *evidence) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		TLSHandshakeStart: func() { e.handshaking.Store(true) },
-		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-			if err == nil {
-				e.handshaking.Store(false)
-			}
-		},
-		GotConn:      func(httptrace.GotConnInfo) { e.connected.Store(true) },
-		WroteHeaders: func() { e.began.Store(true) },
+		GotConn:           func(httptrace.GotConnInfo) { e.connected.Store(true) },
+		WroteHeaders:      func() { e.began.Store(true) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil {
 				e.written.Store(true)

@@ -50,7 +50,10 @@ func TestCertaintyOfEachEnd(t *testing.T) {
 		{"401 cut off", script("HTTP/1.1 401 Unauthorized\r\nContent-Length: 90\r\n\r\n"), doc, "unknown unknown counts answer_cut_off", 401},
 		{"1xx first", script("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"), doc, "delivered - opens -", 200},
 		{"1xx only", script("HTTP/1.1 103 Early Hints\r\n\r\n"), doc, "unknown unknown counts connection_lost", 0},
-		{"101", script("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), doc, "unknown unknown counts invalid_status", 101},
+		{"101, and then nothing", func(c net.Conn) {
+			script("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")(c)
+			_, _ = c.Read(make([]byte, 1)) // until the client has gone
+		}, doc, "unknown unknown counts invalid_status", 101},
 		{"502", script("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), doc, "unknown unknown counts http_502", 502},
 		{"504", script("HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"), doc, "unknown unknown counts http_504", 504},
 		{"complete", script("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"_id\":\"x\"}"), doc, "delivered - opens -", 200},

@@ -153,7 +153,7 @@ func TestEndlessBodyIsBounded(t *testing.T) {
 
 func TestKeptBodyIsShortCleanText(t *testing.T) {
 	for name, body := range map[string]string{
-		"long":               strings.Repeat("é", 2000),
+		"long":               "x" + strings.Repeat("é", 2000),
 		"key across the cut": strings.Repeat("x", keptBody-7) + testKey + "y",
 		"key as it is":       "you sent " + testKey,
 		"Basic form":         "you sent " + base64.StdEncoding.EncodeToString([]byte(testUser+":"+testKey)),
@@ -204,6 +204,9 @@ func TestErrorsLeakNoSecret(t *testing.T) {
 		},
 		"echo that is no HTTP": func(t *testing.T) (Config, context.Context) {
 			return raw(t, script("ECHO "+basic+" "+testKey+" "+doc+"\r\n\r\n")), t.Context()
+		},
+		"document in place of HTTP": func(t *testing.T) (Config, context.Context) {
+			return raw(t, script(doc+"\r\n\r\n")), t.Context()
 		},
 		"echo in a header": func(t *testing.T) (Config, context.Context) {
 			return raw(t, script("HTTP/1.1 200 OK\r\nContent-Length: "+testKey+"\r\n\r\n")), t.Context()

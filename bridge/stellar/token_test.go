@@ -68,6 +68,7 @@ func TestTokenAnswers(t *testing.T) {
 	}{
 		{"exp", `{"access_token":"t","exp":` + in(300*time.Second) + `,"expires_in":7}`, 300 * time.Second},
 		{"exp as text", `{"access_token":"t","exp":"` + in(300*time.Second) + `"}`, 300 * time.Second},
+		{"exp that is no number", `{"access_token":"t","exp":"NaN"}`, assumedLifetime},
 		{"exp as fraction", `{"access_token":"t","exp":` + in(300*time.Second) + `.5}`, 300 * time.Second},
 		{"expires_in", `{"access_token":"` + jwt(`{"exp":`+in(time.Hour)+`}`) + `","expires_in":120}`, 120 * time.Second},
 		{"payload", `{"access_token":"` + jwt(`{"exp":`+in(time.Hour)+`}`) + `"}`, time.Hour},
@@ -209,7 +210,7 @@ func TestHundredWorkersRenewOnceOnA401(t *testing.T) {
 		cfg := virtual(t, p)
 		cfg.MaxInFlight = 100
 		c := client(t, cfg)
-		insertOnce(t.Context(), t, c, doc)
+		old, _, _ := c.Authorize(t.Context())
 		v.good.Store("Bearer given-2")
 		var wg sync.WaitGroup
 		for range 100 {
@@ -224,8 +225,12 @@ func TestHundredWorkersRenewOnceOnA401(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if p.tokenCalls() != 2 {
-			t.Errorf("%d token calls", p.tokenCalls())
+		// A late answer to the old token must not drop the new one.
+		if a := c.Insert(t.Context(), old, []byte(doc)); !a.Again {
+			t.Errorf("late: %+v", a)
+		}
+		if a := insertOnce(t.Context(), t, c, doc); a.Verdict != Delivered || p.tokenCalls() != 2 {
+			t.Errorf("after %d token calls: %+v", p.tokenCalls(), a)
 		}
 	})
 }
@@ -479,5 +484,19 @@ func TestTokensAreRedacted(t *testing.T) {
 	insertOnce(t.Context(), t, c, doc)
 	if got := cfg.Redactor.Redact("given-1 given-2"); strings.Contains(got, "given") || p.tokenCalls() != 2 {
 		t.Errorf("got %q after %d token calls", got, p.tokenCalls())
+	}
+}
+
+// The base64 of a short key in the midst of Basic credentials is too short to
+// be looked for; the whole of them is not.
+func TestBasicCredentialsAreRedacted(t *testing.T) {
+	cfg := config("https://stellar.invalid")
+	cfg.Auth, cfg.APIKey = AuthBasic, secret.Literal("k3y")
+	c := client(t, cfg)
+	if _, why, ok := c.Authorize(t.Context()); !ok {
+		t.Fatalf("%+v", why)
+	}
+	if got := cfg.Redactor.Redact("Basic " + base64.StdEncoding.EncodeToString([]byte(testUser+":k3y"))); got != "Basic [redacted]" {
+		t.Errorf("got %q", got)
 	}
 }

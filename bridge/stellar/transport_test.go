@@ -167,7 +167,8 @@ func proxied(t *testing.T, url string) {
 	cfg := config(url)
 	cfg.CAFile = os.Getenv("TEST_PROXIED_CA")
 	a := insertBasic(t, cfg, doc)
-	t.Logf("outcome: %s: %v", summary(a), a.Err)
+	// The parent looks for the password in all that is printed.
+	t.Logf("outcome: %s: %v; %s", summary(a), a.Err, cfg.Redactor.Redact(os.Getenv("HTTPS_PROXY")))
 }
 
 // tunnel is a proxy that knows one password and one destination.
