@@ -28,6 +28,8 @@ func (b *Bridge) memberOptions() []kgo.Opt {
 	opts := append(b.cfg.Kafka[:len(b.cfg.Kafka):len(b.cfg.Kafka)],
 		kgo.ClientID(b.cfg.Instance),
 		kgo.WithContext(b.member),
+		kgo.DisableClientMetrics(),      // no call-home, and no wait for it at the end
+		kgo.MetadataMaxAge(time.Minute), // new partitions, and topics of a pattern, are found within
 		kgo.ConsumerGroup(b.cfg.Group),
 		kgo.ConsumeTopics(b.cfg.Topics...),
 		kgo.DisableAutoCommit(),
@@ -153,7 +155,7 @@ func (b *Bridge) learn(ctx context.Context, gained map[string][]int32) {
 	}
 	b.mu.Unlock()
 	if !known {
-		_ = b.look(ctx) // a commit without the id is refused, and said
+		_ = b.look(ctx) // else the next look tells, before which a commit is refused
 	}
 }
 

@@ -79,11 +79,9 @@ func (b *Bridge) makeRoom(ctx context.Context, r *record) error {
 	if !fresh {
 		r.freeHand() // it has been tried; others need not wait for it
 	}
-	acquire := func() error { return b.exposure.Acquire(ctx, units, fresh) }
-	if f := r.p.frontier(); !fresh && f.Stats().Base == r.k.Offset {
-		acquire = func() error { return b.exposure.AcquireFirst(ctx, units) }
-	}
-	if err := acquire(); err != nil {
+	f := r.p.frontier()
+	atBase := func() bool { return f.Base() == r.k.Offset }
+	if err := b.exposure.AcquireAtBase(ctx, units, fresh, atBase); err != nil {
 		return err
 	}
 	r.granted(units)
@@ -115,26 +113,42 @@ func (b *Bridge) permit(ctx context.Context, d *document) (p permit, refused ste
 		b.gate.giveBack(p.ticket)
 		return p, refused, err
 	}
-	auth, answer, ok := b.cfg.Stellar.Authorize(ctx)
-	if !ok {
-		b.slots.giveBack()
-		if err := ctx.Err(); err != nil {
-			b.gate.giveBack(p.ticket)
-			return p, refused, context.Cause(ctx)
-		}
-		d.tries(time.Now())
-		d.attempts-- // a token call is no attempt of the record's
-		b.metrics.attempt(answer)
-		b.gate.answered(p.ticket, d, answer, time.Now())
-		return p, answer, nil
+	if refused, err = b.authorize(ctx, d, &p); err != nil || refused.Reason != "" {
+		return p, refused, err
 	}
-	p.auth = auth
-	if err := b.tokens.take(ctx); err != nil {
+	if err := b.tokens.await(ctx); err != nil {
 		b.slots.giveBack()
 		b.gate.giveBack(p.ticket)
 		return p, refused, err
 	}
-	return p, refused, nil
+	// At a small share the wait outlives an authorization: without a new one
+	// every token of the rate would go into a 401. It is had before the next
+	// token is given, or those that gather behind a token call were a burst.
+	defer b.tokens.next()
+	if refused, err = b.authorize(ctx, d, &p); err != nil || refused.Reason != "" {
+		b.tokens.giveBack()
+	}
+	return p, refused, err
+}
+
+// authorize gets the right to speak. When there is none, for the reason of the
+// answer, or ctx ends, it gives slot and ticket back.
+func (b *Bridge) authorize(ctx context.Context, d *document, p *permit) (refused stellar.Answer, err error) {
+	auth, answer, ok := b.cfg.Stellar.Authorize(ctx)
+	if ok {
+		p.auth = auth
+		return refused, nil
+	}
+	b.slots.giveBack()
+	if ctx.Err() != nil {
+		b.gate.giveBack(p.ticket)
+		return refused, context.Cause(ctx)
+	}
+	d.tries(time.Now())
+	d.attempts-- // a token call is no attempt of the record's
+	b.metrics.attempt(answer)
+	b.gate.answered(p.ticket, d, answer, time.Now())
+	return answer, nil
 }
 
 func (b *Bridge) giveBack(p permit) {

@@ -28,24 +28,35 @@ type brake struct {
 
 func newBrake(limit int) *brake { return &brake{limit: limit, release: make(chan struct{})} }
 
-// rejected counts a record that our own rules refuse; tripped is true for the
-// one that trips the brake.
-func (k *brake) rejected(at place) (tripped bool) {
+// rejected counts a record that our own rules refuse. tripped is true for the
+// one that trips the brake, held for one that was taken before and is refused
+// after.
+func (k *brake) rejected(at place) (tripped, held bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.on || k.limit <= 0 {
-		return false
+		return false, k.on
 	}
 	if k.row == 0 {
 		k.first = at
 	}
 	k.row++
 	k.on = k.row >= k.limit
-	return k.on
+	return k.on, false
 }
 
-// accepted notes a record that made a document; released is true for the one
-// that releases the brake.
+// sound notes a record that made a document and was no trial: it ends the row,
+// but one taken before the brake says nothing of what came after.
+func (k *brake) sound() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.on {
+		k.row = 0
+	}
+}
+
+// accepted notes a trial record that made a document; released is true for the
+// one that releases the brake.
 func (k *brake) accepted() (released bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

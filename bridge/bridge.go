@@ -54,6 +54,7 @@ type Config struct {
 
 	RateLimit      float64 // requests per second of the whole group; 0: none
 	RateBurst      int     // default 5
+	RateShare      string  // "backlog" (default) or "partitions"
 	MaxInFlight    int     // attempts on the wire, default 64
 	BufferBytes    int     // default 32 MiB: kgo's fetch and decompression buffers and our queue together
 	CommitInterval time.Duration
@@ -91,6 +92,7 @@ func (c *Config) defaults() {
 	def(&c.Protocol, "classic")
 	def(&c.SessionTimeout, 45*time.Second)
 	def(&c.RateBurst, 5)
+	def(&c.RateShare, "backlog")
 	def(&c.MaxInFlight, 64)
 	def(&c.BufferBytes, 32<<20)
 	def(&c.CommitInterval, 250*time.Millisecond)
@@ -153,6 +155,9 @@ type Bridge struct {
 	brakes     map[string]*brake
 	totals     map[string]int // partitions of each consumed topic, owned or not
 	topicIDs   map[string][16]byte
+	shares     shares // that count now, and
+	looked     shares // as last looked at
+	blind      bool   // the last look failed
 	stopping   bool
 }
 
@@ -209,7 +214,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	defer stop(errStopped)
 	b.life = life
 	b.member, b.endMember = context.WithCancel(life)
-	visitor, err := kgo.NewClient(append(b.cfg.Kafka, kgo.ClientID(b.cfg.Instance))...)
+	visitor, err := kgo.NewClient(append(b.cfg.Kafka[:len(b.cfg.Kafka):len(b.cfg.Kafka)],
+		kgo.ClientID(b.cfg.Instance), kgo.WithContext(life), kgo.DisableClientMetrics())...)
 	if err != nil {
 		return fmt.Errorf("make Kafka client: %w", err)
 	}
@@ -235,7 +241,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 }
 
 // leaveWait is how long the group client may take to leave.
-const leaveWait = 3 * time.Second
+const leaveWait = time.Second
 
 // leave hands everything over and leaves the group. It does not wait for kgo
 // to call revoked, which it does only once a join that is under way has ended:
@@ -249,11 +255,13 @@ func (b *Bridge) leave(visitor *kgo.Client) {
 	if ps := b.owned(); len(ps) > 0 {
 		b.handOver(ps)
 	}
+	b.troubles.silence()
 	id, _ := b.client.GroupMetadata()
 	ctx, cancel := context.WithTimeout(b.life, leaveWait)
 	defer cancel()
-	if err := b.client.LeaveGroupContext(ctx); err != nil {
-		b.endMember()
+	err := b.client.LeaveGroupContext(ctx)
+	b.endMember() // or closing would wait for brokers that do not answer
+	if err != nil {
 		b.leaveFor(visitor, id)
 	}
 	b.client.CloseAllowingRebalance()
@@ -275,9 +283,9 @@ func (b *Bridge) leaveFor(visitor *kgo.Client, id string) {
 	}
 }
 
-func (b *Bridge) gateChanged(closed bool, reason string) {
+func (b *Bridge) gateChanged(closed bool, why stellar.Answer) {
 	if closed {
-		b.troubles.begin("gate", "gate closed: "+explain(reason), "reason", reason)
+		b.troubles.begin("gate", "gate closed: "+explain(why), "reason", why.Reason)
 		return
 	}
 	b.slots.restart()

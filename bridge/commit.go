@@ -14,10 +14,6 @@ import (
 	"serbridge/bridge/frontier"
 )
 
-// leastMetadata is how few characters of metadata a broker is believed to
-// take before it takes none.
-const leastMetadata = 64
-
 type counter struct{ atomic.Int64 }
 
 // commitSoon counts settled documents that no commit covers; a third of the
@@ -39,8 +35,9 @@ func (b *Bridge) keepCommitting(ctx context.Context) {
 		select {
 		case <-b.due:
 		case <-tick.C:
+			b.exposure.Look()
 			if b.metrics.paused.Load() > 0 {
-				b.nudge() // whether they may go on is for the poll loop to see
+				b.nudge() // who must wait and who may go on is for the poll loop to see
 			}
 		case <-ctx.Done():
 			return
@@ -132,7 +129,7 @@ func (b *Bridge) commitment(ps []*partition) *commitment {
 			i = len(c.req.Topics)
 			topics[p.topic] = i
 			rt := kmsg.NewOffsetCommitRequestTopic()
-			rt.Topic, rt.TopicID = p.topic, p.topicID
+			rt.Topic, rt.TopicID = p.topic, b.topicID(p)
 			c.req.Topics = append(c.req.Topics, rt)
 		}
 		rp := kmsg.NewOffsetCommitRequestTopicPartition()
@@ -140,6 +137,17 @@ func (b *Bridge) commitment(ps []*partition) *commitment {
 		c.req.Topics[i].Partitions = append(c.req.Topics[i].Partitions, rp)
 	}
 	return c
+}
+
+// topicID is the one that the topic had when the partition was assigned, or,
+// where that look had failed, the first one seen since.
+func (b *Bridge) topicID(p *partition) [16]byte {
+	if p.topicID != [16]byte{} {
+		return p.topicID
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.topicIDs[p.topic]
 }
 
 // name is the topic of an answer: from version 10 on it has only the id.
@@ -173,7 +181,7 @@ func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) er
 				b.exposure.Release(room)
 				b.uncovered.Add(int64(-room))
 			case errors.Is(err, kerr.OffsetMetadataTooLarge):
-				s.f.SetLimit(shorter(len(s.Metadata)))
+				s.f.TooLong(len(s.Metadata))
 				signal(b.due)
 			}
 			if err != nil && first == nil {
@@ -182,15 +190,6 @@ func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) er
 		}
 	}
 	return first
-}
-
-// shorter is the limit to try after the broker refused metadata of n
-// characters; below the least it gets none.
-func shorter(n int) int {
-	if n/2 < leastMetadata {
-		return 0
-	}
-	return n / 2
 }
 
 // commitBefore commits what a drain has finished, until it is acknowledged or

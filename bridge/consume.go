@@ -130,11 +130,27 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 		case k.Attrs.IsControl():
 			f.Settle(k.Offset, 0)
 		default:
-			rs = append(rs, &record{p: p, k: k, size: size})
+			rs = append(rs, &record{p: p, k: k, size: size, at: now})
 		}
 	}
 	b.metrics.received.WithLabelValues(p.topic).Add(float64(len(rs)))
 	b.queue.push(p, rs)
+	if b.crowded(p) {
+		b.tendPartition(p)
+	}
+}
+
+// crowded reports whether a partition fills the queue beyond its share. While
+// it does it is not fetched: a poll for the little room that is left would
+// bring nothing of the others for as long as its batch lasts.
+func (b *Bridge) crowded(p *partition) bool {
+	b.mu.Lock()
+	of := 0
+	for _, ids := range b.partitions {
+		of += len(ids)
+	}
+	b.mu.Unlock()
+	return b.queue.crowded(p, time.Now(), of)
 }
 
 // recordOverhead is about what a record costs beside its bytes.
@@ -224,18 +240,20 @@ func (b *Bridge) tend() {
 
 func (b *Bridge) tendPartition(p *partition) {
 	one := map[string][]int32{p.topic: {p.id}}
-	held := p.held()
-	if held && !p.paused {
+	held, crowded := p.held(), b.crowded(p)
+	if (held || crowded) && !p.paused {
 		b.client.PauseFetchPartitions(one)
 		p.paused = true
 		b.metrics.paused.Add(1)
+	}
+	if held {
 		b.giveQueueBack(p)
 	}
 	if p.lost && b.mend(p) {
 		p.lost = false
 		held = p.held()
 	}
-	if !held && p.paused {
+	if !held && !crowded && p.paused {
 		p.paused = false
 		b.metrics.paused.Add(-1)
 		b.client.ResumeFetchPartitions(one)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,15 @@ func (b *Bridge) admit(p *partition) (ok, trial bool) {
 func (b *Bridge) deliver(r *record) {
 	defer b.ended(r)
 	result := format.Transform(b.input(r))
+	for again := true; again; {
+		var err error
+		if again, err = b.braked(r, result); err != nil {
+			return
+		}
+		if again {
+			result = format.Transform(b.input(r))
+		}
+	}
 	switch {
 	case result.Skip != "":
 		b.metrics.skip(r, result.Skip)
@@ -87,7 +97,11 @@ func (b *Bridge) deliverParts(r *record, parts []transform.Part) error {
 			r.units++
 		}
 	}
-	if r.units > 0 && r.p.brake.accepted() {
+	switch {
+	case r.units == 0:
+	case !r.trial:
+		r.p.brake.sound()
+	case r.p.brake.accepted():
 		b.brakeReleased(r.p.topic)
 	}
 	if len(parts) == 1 {
@@ -181,7 +195,8 @@ func (b *Bridge) weigh(d *document, a stellar.Answer) next {
 		d.firstFailed = now
 	}
 	d.last = a
-	if d.attempts == loudAfter {
+	if d.attempts >= loudAfter && !d.loud {
+		d.loud = true
 		b.log.Warn("a record fails again and again and is held; it is given up only if it fails while others are delivered",
 			"topic", d.r.k.Topic, "partition", d.r.k.Partition, "offset", d.r.k.Offset, "reason", a.Reason, "attempts", d.attempts)
 	}
@@ -255,11 +270,6 @@ const wholeRecord = -1
 
 // reject dead-letters what our own rules refuse.
 func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transform.Document) error {
-	if part == wholeRecord {
-		if err := b.countReject(r); err != nil {
-			return err
-		}
-	}
 	l := b.letter(r, part, doc)
 	l.Reason, l.Field, l.Detail = string(why.Reason), why.Field, why.Detail
 	l.Certainty, l.Stage = string(stellar.CertaintyNotSent), deadletter.StageTransform
@@ -270,21 +280,28 @@ func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transfo
 	return b.write(r, l)
 }
 
-// countReject tells the topic's brake, and waits while it is on.
-func (b *Bridge) countReject(r *record) error {
-	k := r.p.brake
-	if k.rejected(r.place()) {
-		b.brakeTripped(r.p.topic)
-		return nil // the one that trips it is the last of the row
+// braked tells the topic's brake of a result that holds no detection to us. It
+// waits while the brake is on; then the record is to be transformed again,
+// since the mapping may have been mended.
+func (b *Bridge) braked(r *record, result transform.Result) (again bool, err error) {
+	if !isReject(result) {
+		return false, nil
 	}
-	if r.trial {
-		return nil
+	tripped, held := r.p.brake.rejected(r.place())
+	if tripped {
+		b.brakeTripped(r.p.topic) // this one is the last of the row
 	}
-	if on, _ := k.state(); !on {
-		return nil
+	if !held || r.trial {
+		return false, nil
 	}
 	r.freeHand()
-	return r.wait(k.await)
+	return true, r.wait(r.p.brake.await)
+}
+
+func isReject(result transform.Result) bool {
+	return result.Reject != nil || len(result.Parts) > 0 &&
+		!slices.ContainsFunc(result.Parts, func(p transform.Part) bool { return p.Document != nil }) &&
+		slices.ContainsFunc(result.Parts, func(p transform.Part) bool { return p.Reject != nil })
 }
 
 func (b *Bridge) deadLetter(d *document, reason string) error {
@@ -320,21 +337,23 @@ func (b *Bridge) write(r *record, l deadletter.Letter) error {
 		return errDrained
 	}
 	acknowledged := false
-	defer func() { r.endLetter(acknowledged) }()
+	defer func() {
+		r.endLetter(acknowledged)
+		b.troubles.end("dead_letters") // given up as well: whoever still waits says so again
+	}()
 	r.freeHand()
 	wait := fullJitter(mostWait)
 	for {
 		err := b.cfg.DeadLetters.Write(r.p.ctx, l)
 		if err == nil {
 			acknowledged = true
-			b.troubles.end("dead_letter_topic")
 			b.metrics.deadLettered(r, l.Reason)
 			return nil
 		}
 		if r.p.ctx.Err() != nil {
 			return context.Cause(r.p.ctx)
 		}
-		b.troubles.begin("dead_letter_topic", fmt.Sprintf("rejects wait, their offsets are held: %v", cmp.Or(errors.Unwrap(err), err)))
+		b.troubles.begin("dead_letters", fmt.Sprintf("rejects wait, their offsets are held: %v", cmp.Or(errors.Unwrap(err), err)))
 		if err := pause(r.p.ctx, wait.NextBackOff()); err != nil {
 			return err
 		}

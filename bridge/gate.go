@@ -27,7 +27,7 @@ type gate struct {
 	// newcomer asks the exposure to let one record beyond the room through;
 	// nil means there is none.
 	newcomer func() bool
-	changed  func(closed bool, reason string) // called with mu held; must not block
+	changed  func(closed bool, why stellar.Answer) // called with mu held; must not block
 
 	mu      sync.Mutex
 	closed  bool
@@ -56,7 +56,7 @@ type ticket struct {
 	canary  bool
 }
 
-func newGate(newcomer func() bool, changed func(bool, string)) *gate {
+func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
 	return &gate{
 		newcomer: newcomer,
 		changed:  changed,
@@ -193,6 +193,10 @@ func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) 
 		return
 	}
 	switch {
+	case a.Effect == stellar.EffectNone: // ours: the partition went away. It says nothing of the API
+		if t.canary && t.closure == g.closure {
+			g.canary = nil
+		}
 	case g.closed:
 		g.stillClosed(t, a, now)
 	case a.Effect == stellar.EffectCloses:
@@ -215,11 +219,11 @@ func (g *gate) delivered(t ticket) {
 	}
 	g.closed, g.reason, g.canary = false, "", nil
 	g.closure++
+	g.changed(false, stellar.Answer{}) // first: those let go must find the concurrency at 1, not at that of before
 	for _, w := range g.waiting {
 		w.leave <- ticket{closure: g.closure}
 	}
 	g.waiting = nil
-	g.changed(false, "")
 }
 
 func (g *gate) close(a stellar.Answer, now time.Time) {
@@ -230,7 +234,7 @@ func (g *gate) close(a stellar.Answer, now time.Time) {
 	g.wait = fullJitter(mostWait)
 	g.notYet = time.Time{}
 	g.delay(now, a.RetryAfter)
-	g.changed(true, a.Reason)
+	g.changed(true, a)
 }
 
 func (g *gate) stillClosed(t ticket, a stellar.Answer, now time.Time) {
@@ -238,10 +242,8 @@ func (g *gate) stillClosed(t ticket, a stellar.Answer, now time.Time) {
 	case t.canary && t.closure == g.closure:
 		g.canary = nil
 		g.delay(now, a.RetryAfter)
-		if a.Reason != g.reason {
-			g.reason = a.Reason
-			g.changed(true, a.Reason)
-		}
+		g.reason = a.Reason
+		g.changed(true, a)
 	case a.RetryAfter > 0:
 		g.notBefore(now.Add(a.RetryAfter))
 	}

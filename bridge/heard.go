@@ -17,8 +17,14 @@ type heard struct {
 
 	mu      sync.Mutex
 	at      time.Time     // when the last answered request was written
+	trusted time.Time     // and from when on it counts
 	changed chan struct{} // closed and replaced at each
 }
+
+// fenceTime is how long an answer after a silence of a whole session does not
+// count yet: it may say that the group has gone on without this member, which
+// the hook cannot see, and for which the partitions are fenced only then.
+const fenceTime = time.Second
 
 func newHeard(session time.Duration) *heard {
 	return &heard{session: session, changed: make(chan struct{})}
@@ -39,6 +45,9 @@ func (h *heard) hear(at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if at.After(h.at) {
+		if !h.at.IsZero() && at.Sub(h.at) >= h.session {
+			h.trusted = time.Now().Add(fenceTime)
+		}
 		h.at = at
 		close(h.changed)
 		h.changed = make(chan struct{})
@@ -48,7 +57,7 @@ func (h *heard) hear(at time.Time) {
 func (h *heard) fresh() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.freshLocked()
+	return h.freshLocked() && time.Until(h.trusted) <= 0
 }
 
 func (h *heard) freshLocked() bool { return !h.at.IsZero() && time.Since(h.at) < h.session }
@@ -57,10 +66,16 @@ func (h *heard) freshLocked() bool { return !h.at.IsZero() && time.Since(h.at) <
 func (h *heard) await(ctx context.Context) error {
 	for {
 		h.mu.Lock()
-		ok, changed := h.freshLocked(), h.changed
+		ok, trusted, changed := h.freshLocked(), time.Until(h.trusted), h.changed
 		h.mu.Unlock()
 		if ok {
-			return nil
+			if trusted <= 0 {
+				return nil
+			}
+			if err := pause(ctx, trusted); err != nil {
+				return err
+			}
+			continue
 		}
 		select {
 		case <-changed:

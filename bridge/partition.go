@@ -39,6 +39,7 @@ type partition struct {
 	// The rest belongs to the queue's lock.
 	queued []*record
 	inTurn bool
+	crowd  int // queued when it was found crowded; 0: it is not
 
 	// The rest belongs to the poll loop.
 	next   int64 // offset after the last one received; -1: none yet

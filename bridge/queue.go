@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // queue holds what was received and not yet taken, partition by partition, and
@@ -16,12 +17,16 @@ type queue struct {
 	turn    []*partition // those with something queued, next first
 	records int
 	bytes   int
+	large   float64       // about the largest record of late: what the next ones may be
 	ready   chan struct{} // capacity 1: there may be something to take
 	free    chan struct{} // capacity 1: there may be room
 }
 
+// forgets is how much of the largest record is forgotten with each other one.
+const forgets = 0.99
+
 func newQueue(records, bytes int) *queue {
-	return &queue{mostRecords: records, mostBytes: bytes,
+	return &queue{mostRecords: records, mostBytes: bytes, large: max(1, float64(bytes)/8),
 		ready: make(chan struct{}, 1), free: make(chan struct{}, 1)}
 }
 
@@ -37,15 +42,11 @@ func signal(c chan struct{}) {
 func (q *queue) room() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	n := min(q.mostRecords-q.records, int(float64(q.mostBytes-q.bytes)/q.large))
 	if q.records == 0 {
-		return q.mostRecords
+		n = max(1, n)
 	}
-	free := q.mostBytes - q.bytes
-	if free <= 0 {
-		return 0
-	}
-	mean := max(1, q.bytes/q.records)
-	return min(q.mostRecords-q.records, free/mean)
+	return max(0, n)
 }
 
 // push queues received records of one partition.
@@ -58,6 +59,7 @@ func (q *queue) push(p *partition, rs []*record) {
 	for _, r := range rs {
 		q.records++
 		q.bytes += r.size
+		q.large = max(float64(r.size), q.large*forgets)
 	}
 	p.queued = append(p.queued, rs...)
 	if !p.inTurn {
@@ -136,6 +138,29 @@ func (q *queue) giveBack(p *partition) (from int64) {
 	}
 	p.queued = nil
 	return from
+}
+
+// crowdedAfter is how long the next record of a partition with more than its
+// share of the queue may have waited.
+const crowdedAfter = 2 * time.Second
+
+// crowded reports whether a partition, one of so many, takes more than its
+// share and is long in getting through it, until half of that is done: then
+// about a second's work is left, for the fetches to begin again.
+func (q *queue) crowded(p *partition, now time.Time, of int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(p.queued)
+	switch {
+	case p.crowd > 0:
+		if n <= p.crowd/2 {
+			p.crowd = 0
+		}
+	case of < 2, n == 0, now.Sub(p.queued[0].at) < crowdedAfter:
+	case n > q.mostRecords/(2*of), n*p.queued[0].size > q.mostBytes/(2*of):
+		p.crowd = n
+	}
+	return p.crowd > 0
 }
 
 // revive puts a partition that was left out back in turn.

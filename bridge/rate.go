@@ -20,8 +20,8 @@ type dispenser struct {
 
 	mu       sync.Mutex
 	limiter  *rate.Limiter // nil: no limit
-	returned int           // tokens given back unused
-	changed  chan struct{} // closed and replaced when the share changes
+	returned float64       // tokens given back unused, beside those of the limiter, which takes none back
+	changed  chan struct{} // closed and replaced when the share changes or a token is given back
 }
 
 func newDispenser(limited bool) *dispenser {
@@ -42,12 +42,18 @@ func (d *dispenser) share(perSecond float64, burst int) {
 	}
 	d.limiter.SetLimit(rate.Limit(perSecond))
 	d.limiter.SetBurst(burst)
+	d.stir()
+}
+
+// stir has the one whose turn it is look again. Called with mu held.
+func (d *dispenser) stir() {
 	close(d.changed)
 	d.changed = make(chan struct{})
 }
 
-// take waits for a token, or until ctx ends.
-func (d *dispenser) take(ctx context.Context) error {
+// await waits for a token, or until ctx ends. The caller who got one owes a
+// next: until then nobody else gets any.
+func (d *dispenser) await(ctx context.Context) error {
 	if d.limiter == nil {
 		return ctx.Err()
 	}
@@ -56,7 +62,21 @@ func (d *dispenser) take(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-d.turn }()
+	err := d.token(ctx)
+	if err != nil {
+		d.next()
+	}
+	return err
+}
+
+// next ends the turn.
+func (d *dispenser) next() {
+	if d.limiter != nil {
+		<-d.turn
+	}
+}
+
+func (d *dispenser) token(ctx context.Context) error {
 	for {
 		wait, cancel, changed := d.reserve()
 		if wait == 0 {
@@ -73,15 +93,14 @@ func (d *dispenser) take(ctx context.Context) error {
 	}
 }
 
-// reserve takes a token that was given back, or reserves the next one; wait
-// is how long until it may be used, negative for ever.
+// reserve reserves the next token; wait is how long until it may be used,
+// negative for ever. Tokens that were given back make it shorter.
 func (d *dispenser) reserve() (wait time.Duration, cancel func(), changed <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.returned > 0 {
-		d.returned--
-		return 0, nil, nil
-	}
+	// What was given back is kept only while the bucket has room beside it, or
+	// it would add up to a burst.
+	d.returned = max(0, min(d.returned, float64(d.limiter.Burst())-d.limiter.Tokens()))
 	if d.limiter.Limit() <= 0 {
 		return -1, func() {}, d.changed
 	}
@@ -89,11 +108,12 @@ func (d *dispenser) reserve() (wait time.Duration, cancel func(), changed <-chan
 	if !r.OK() { // a burst of 0
 		return -1, func() {}, d.changed
 	}
-	return r.Delay(), r.Cancel, d.changed
+	back := time.Duration(d.returned / float64(d.limiter.Limit()) * float64(time.Second))
+	return max(0, r.Delay()-back), r.Cancel, d.changed
 }
 
-// sleep waits for the reserved token; done is false when the share changed
-// first, and a new reservation is due.
+// sleep waits for the reserved token; done is false when the share changed or
+// a token came back first, and a new reservation is due.
 func (d *dispenser) sleep(ctx context.Context, wait time.Duration, changed <-chan struct{}) (done bool, err error) {
 	var timer <-chan time.Time
 	if wait > 0 {
@@ -111,17 +131,15 @@ func (d *dispenser) sleep(ctx context.Context, wait time.Duration, changed <-cha
 	}
 }
 
-// giveBack returns a token whose attempt did not take place. It is kept only
-// while the bucket has room, or returned tokens would add up to a burst.
+// giveBack returns a token whose attempt did not take place.
 func (d *dispenser) giveBack() {
 	if d.limiter == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.limiter.Tokens()+float64(d.returned)+1 <= float64(d.limiter.Burst()) {
-		d.returned++
-	}
+	d.returned++
+	d.stir() // or the one whose turn it is waits for its own while this one lies here
 }
 
 // rate is the share in requests per second; limited is false without a limit.

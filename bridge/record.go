@@ -28,6 +28,7 @@ type record struct {
 	p     *partition
 	k     *kgo.Record
 	size  int
+	at    time.Time     // received
 	lane  chan struct{} // capacity abreast; nil for a record of one document
 	asks  chan struct{} // capacity 1: one of its documents asks for room; nil likewise
 	trial bool          // let through a braked topic, to see whether it is well again
@@ -199,6 +200,7 @@ type document struct {
 	seen        uint64 // deliveries of the process when it was last sent
 	firstFailed time.Time
 	last        stellar.Answer // that failed
+	loud        bool           // it was said that it is held
 	failures    map[string]*failure
 	backoff     *backoff.ExponentialBackOff
 

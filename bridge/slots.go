@@ -24,8 +24,9 @@ type slots struct {
 	waiting []chan slot // capacity 1 each, first come, first served
 }
 
-// slot is the leave for one attempt. A push-back to one that began before the
-// last halving belongs to the load before it.
+// slot is the leave for one attempt. An answer to one that began before the
+// last halving or restart belongs to the load before it: a push-back would
+// halve for the same load twice, others would end the new window at once.
 type slot struct{ era uint64 }
 
 func newSlots(ceiling int) *slots { return &slots{ceiling: ceiling, limit: 1} }
@@ -94,7 +95,7 @@ func (s *slots) release(got slot, pushBack bool) {
 		s.climb = true
 		s.era++
 		s.answers, s.reached = 0, false
-	case !pushBack:
+	case !pushBack && got.era == s.era:
 		s.window()
 	}
 	s.grant()

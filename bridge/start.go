@@ -35,15 +35,17 @@ func (b *Bridge) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	if len(fresh) == 0 {
 		return offsets, nil
 	}
+	ours := b.unseeded(offsets)
 	if b.cfg.Start == (Start{}) {
-		b.sayStart(ctx, fresh)
+		b.sayStart(ctx, fresh, ours)
 		return offsets, nil
 	}
 	for {
 		starts, err := b.starts(ctx, fresh)
 		if err == nil {
-			b.sayStart(ctx, fresh)
-			return b.place(offsets, starts), nil
+			placed := b.place(offsets, starts)
+			b.sayStart(ctx, fresh, ours)
+			return placed, nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("resolve start position: %w", context.Cause(ctx))
@@ -70,6 +72,18 @@ func (b *Bridge) uncommitted(offsets map[string]map[int32]kgo.Offset) (topics []
 	}
 	slices.Sort(topics)
 	return topics
+}
+
+// unseeded lists the partitions of ours without a commit.
+func (b *Bridge) unseeded(offsets map[string]map[int32]kgo.Offset) (ps []*partition) {
+	for topic, ids := range offsets {
+		for id := range ids {
+			if p := b.partition(topic, id); p != nil && p.frontier() == nil {
+				ps = append(ps, p)
+			}
+		}
+	}
+	return ps
 }
 
 var errOthersTurn = errors.New("another member resolves the start")
@@ -153,7 +167,7 @@ func (b *Bridge) commitStarts(ctx context.Context, topics []string) error {
 	if err != nil {
 		return fmt.Errorf("list offsets: %w", err)
 	}
-	details, err := b.admin.ListTopics(ctx, topics...)
+	details, err := b.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topics...) // past the cache, as in consumedTopics
 	if err != nil {
 		return fmt.Errorf("list topics: %w", err)
 	}
@@ -219,7 +233,7 @@ func (b *Bridge) place(offsets map[string]map[int32]kgo.Offset, commits kadm.Off
 
 // sayStart tells what a fresh start means: how much there is to deliver, and
 // how long that takes at the rate.
-func (b *Bridge) sayStart(ctx context.Context, topics []string) {
+func (b *Bridge) sayStart(ctx context.Context, topics []string, ps []*partition) {
 	ctx, cancel := context.WithTimeout(ctx, pollWait) // what is said is no reason to wait long
 	defer cancel()
 	ends, err := b.admin.ListEndOffsets(ctx, topics...)
@@ -231,24 +245,19 @@ func (b *Bridge) sayStart(ctx context.Context, topics []string) {
 		return
 	}
 	records := int64(0)
-	ends.Each(func(end kadm.ListedOffset) {
-		p := b.partition(end.Topic, end.Partition)
-		if p == nil {
-			return
-		}
-		from := int64(0)
-		if s, ok := starts.Lookup(end.Topic, end.Partition); ok {
-			from = s.Offset
-		}
+	for _, p := range ps {
+		end, _ := ends.Lookup(p.topic, p.id)
+		start, _ := starts.Lookup(p.topic, p.id)
+		from := start.Offset
 		if f := p.frontier(); f != nil {
 			from = f.Stats().Base
 		}
 		records += max(0, end.Offset-from)
-	})
-	attrs := []any{"topics", topics, "records", records}
+	}
+	attrs := []any{"partitions", names(ps), "records", records}
 	if b.cfg.RateLimit > 0 {
 		took := time.Duration(float64(records) / b.cfg.RateLimit * float64(time.Second))
 		attrs = append(attrs, "at_the_rate", took.Round(time.Second))
 	}
-	b.log.Info("first start: the group has no commit for these topics", attrs...)
+	b.log.Info("first start of partitions for which the group has no commit", attrs...)
 }

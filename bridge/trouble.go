@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,8 +17,9 @@ type troubles struct {
 	log    *slog.Logger
 	health *admin.Health
 
-	mu  sync.Mutex
-	now map[string]*trouble
+	mu     sync.Mutex
+	now    map[string]*trouble
+	silent bool
 }
 
 type trouble struct {
@@ -41,12 +43,32 @@ func (t *troubles) begin(key, what string, attrs ...any) {
 		t.now[key] = tr
 	}
 	tr.count++
-	if tr.what == what {
+	if t.silent || sameWords(tr.what, what) {
 		return
 	}
 	tr.what = what
 	t.health.NotReady(key, what)
 	t.log.Warn(what, append([]any{"trouble", key}, attrs...)...)
+}
+
+// sameWords reports whether two texts differ in numbers only: a port or an
+// offset that is another one each time makes no new trouble.
+func sameWords(a, b string) bool {
+	return strings.Map(noDigit, a) == strings.Map(noDigit, b)
+}
+
+func noDigit(r rune) rune {
+	if r >= '0' && r <= '9' {
+		return -1
+	}
+	return r
+}
+
+// silence says no more: what fails from here on is our own end.
+func (t *troubles) silence() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.silent = true
 }
 
 // end notes that key is well again.

@@ -19,8 +19,13 @@ const watchEvery = 10 * time.Second
 
 func explainKafka(err error) string { return kafka.Explain(err) }
 
-// explain says what a closed gate's reason means and what to do.
-func explain(reason string) string { return stellar.Explain(reason) }
+// explain says what a failure means, what to do, and its cause.
+func explain(a stellar.Answer) string {
+	if a.Err != nil {
+		return a.Err.Error() // says so itself
+	}
+	return stellar.Explain(a.Reason)
+}
 
 // starting is the health key of a member that has not joined its group yet.
 const starting = "starting"
@@ -77,7 +82,9 @@ func (b *Bridge) consumedTopics(ctx context.Context) (topics kadm.TopicDetails, 
 	if b.pattern != nil {
 		names = nil
 	}
-	m, err := b.admin.Metadata(ctx, names...)
+	// Asking for our rights goes past the client's cache, which would go on
+	// saying for a while that a topic just created is not there.
+	m, err := b.admin.Metadata(kadm.WithAuthorizedOps(ctx), names...)
 	if err != nil {
 		return nil, "", fmt.Errorf("read metadata: %w", err)
 	}
@@ -117,9 +124,9 @@ func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
 // watch looks at the surroundings until ctx ends, so that what is wrong shows
 // before a record runs into it.
 func (b *Bridge) watch(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
 	deadLetters, credentials := false, false
+	b.lookAtBacklog(ctx)
+	b.reshare()
 	for {
 		if !deadLetters {
 			deadLetters = b.lookAtDeadLetters(ctx)
@@ -127,13 +134,12 @@ func (b *Bridge) watch(ctx context.Context) {
 		if !credentials {
 			credentials = b.lookAtCredentials(ctx)
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if pause(ctx, toMark(time.Now())) != nil {
 			return
 		}
-		_ = b.look(ctx)
+		b.lookAtBacklog(ctx)
 		b.reshare()
+		_ = b.look(ctx)
 	}
 }
 
@@ -152,38 +158,11 @@ func (b *Bridge) lookAtCredentials(ctx context.Context) (ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, watchEvery)
 	defer cancel()
 	if _, a, ok := b.cfg.Stellar.Authorize(ctx); !ok {
-		b.troubles.begin("credentials", "no access to Stellar Cyber: "+explain(a.Reason))
+		b.troubles.begin("credentials", "no access to Stellar Cyber: "+explain(a))
 		return false
 	}
 	b.troubles.end("credentials")
 	return true
-}
-
-// reshare sets this member's part of the group's rate: owned of all
-// partitions. These parts add up to the limit at most, whatever the members
-// know of each other, since a partition is owned by one.
-func (b *Bridge) reshare() {
-	b.mu.Lock()
-	owned, total := 0, 0
-	for topic, ids := range b.partitions {
-		for _, p := range ids {
-			if p.isLive() {
-				owned++
-			}
-		}
-		total += max(b.totals[topic], len(ids))
-	}
-	for topic, n := range b.totals {
-		if _, counted := b.partitions[topic]; !counted {
-			total += n
-		}
-	}
-	b.mu.Unlock()
-	part := 0.0
-	if total > 0 {
-		part = float64(owned) / float64(total)
-	}
-	b.tokens.share(b.cfg.RateLimit*part, max(1, int(float64(b.cfg.RateBurst)*part)))
 }
 
 func (p *partition) isLive() bool {

@@ -99,7 +99,8 @@ func (w *world) kafka(dial dialer) []kgo.Opt {
 // member is one bridge with its own connections, which kill can cut.
 type member struct {
 	w      *world
-	lines  lines
+	lines  lines // to the brokers
+	phones lines // to the API
 	health admin.Health
 	prom   *prometheus.Registry
 	stop   context.CancelFunc
@@ -128,7 +129,7 @@ func (w *world) startWith(change memberConfig) *member {
 	}
 	stellarConfig := stellar.Config{
 		URL: "http://localhost:80", User: secret.Literal(stellartest.DefaultUser), APIKey: secret.Literal(stellartest.DefaultAPIKey),
-		DialContext: m.lines.dial(w.net.DialContext), Logger: log,
+		DialContext: m.phones.dial(w.net.DialContext), Logger: log,
 	}
 	if change.stellar != nil {
 		change.stellar(&stellarConfig)
@@ -184,13 +185,31 @@ func (m *member) end() {
 
 // kill is kill -9 as the others see it: all connections end in one instant,
 // and no later one is made. What the process does afterwards reaches nobody.
-func (m *member) kill() { m.lines.cut() }
+func (m *member) kill() {
+	m.lines.cut()
+	m.phones.cut()
+}
 
 // lines are the connections of one member.
 type lines struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	dead  bool
+	delay time.Duration // of everything written from now on
+}
+
+// slowLine is a connection whose writes take their time.
+type slowLine struct {
+	net.Conn
+	l *lines
+}
+
+func (c slowLine) Write(b []byte) (int, error) {
+	c.l.mu.Lock()
+	delay := c.l.delay
+	c.l.mu.Unlock()
+	time.Sleep(delay)
+	return c.Conn.Write(b)
 }
 
 var errCut = errors.New("the member was killed")
@@ -208,7 +227,7 @@ func (l *lines) dial(next dialer) dialer {
 			return nil, errCut
 		}
 		l.conns = append(l.conns, conn)
-		return conn, nil
+		return slowLine{conn, l}, nil
 	}
 }
 
@@ -219,6 +238,20 @@ func (l *lines) cut() {
 	for _, c := range l.conns {
 		c.Close()
 	}
+}
+
+// slow delays everything written from now on.
+func (l *lines) slow(delay time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delay = delay
+}
+
+// mend ends a cut.
+func (l *lines) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead, l.conns = false, nil
 }
 
 // produce writes n sound detections, spread evenly over the partitions from
@@ -236,6 +269,25 @@ func (w *world) produceTo(topic string, first, n int, value func(int) []byte) {
 		rs[i] = &kgo.Record{Topic: topic, Partition: int32((first + i) % parts), Value: value(first + i), Key: fmt.Appendf(nil, "key-%d", first+i)}
 	}
 	if err := w.client.ProduceSync(context.Background(), rs...).FirstErr(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// produceRecords writes what the caller made.
+func (w *world) produceRecords(rs ...*kgo.Record) {
+	w.t.Helper()
+	w.produceWith(rs)
+}
+
+// produceWith has a client of its own, which knows the partitions of now.
+func (w *world) produceWith(rs []*kgo.Record, opts ...kgo.Opt) {
+	w.t.Helper()
+	cl, err := kgo.NewClient(append(append(w.kafka(w.net.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner())), opts...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(context.Background(), rs...).FirstErr(); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -446,7 +498,9 @@ func (m *member) expectNotReady(words string) {
 // trickle produces sound detections from the given number on, one each so
 // often, until stop, which returns the number after the last one.
 func (w *world) trickle(first int, every time.Duration) (stop func() int) {
-	end, last := make(chan struct{}), make(chan int)
+	end, last := make(chan struct{}), make(chan int, 1)
+	ending := sync.OnceFunc(func() { close(end) })
+	w.t.Cleanup(ending)
 	go func() {
 		i, tick := first, time.NewTicker(every)
 		defer tick.Stop()
@@ -461,5 +515,5 @@ func (w *world) trickle(first int, every time.Duration) (stop func() int) {
 			}
 		}
 	}()
-	return func() int { close(end); return <-last }
+	return func() int { ending(); return <-last }
 }

@@ -22,7 +22,8 @@ type Exposure struct {
 type waiter struct {
 	n       int
 	fresh   bool
-	first   bool          // may take the last unit
+	atBase  func() bool   // nil: never
+	first   bool          // atBase said so: may take the last unit
 	granted chan struct{} // closed, under the lock, when the room is given
 }
 
@@ -40,11 +41,25 @@ func (e *Exposure) Acquire(ctx context.Context, n int, fresh bool) error {
 	return e.acquire(ctx, &waiter{n: max(n, 0), fresh: fresh, granted: make(chan struct{})})
 }
 
-// AcquireFirst is Acquire for the record at its partition's base: it goes before all others and may take the last
-// unit. Where commits cannot say all that is settled above the base, only its end gives that room back; behind the
-// others it would wait for room that waits for it.
-func (e *Exposure) AcquireFirst(ctx context.Context, n int) error {
-	return e.acquire(ctx, &waiter{n: max(n, 0), first: true, granted: make(chan struct{})})
+// AcquireAtBase is Acquire for a record that goes before all others and may take the last unit once it is at its
+// partition's base: then, where commits cannot say all that is settled above the base, only its end gives that room
+// back, and behind the others it would wait for room that waits for it. atBase is asked here and by Look, with the lock
+// held.
+func (e *Exposure) AcquireAtBase(ctx context.Context, n int, fresh bool, atBase func() bool) error {
+	return e.acquire(ctx, &waiter{n: max(n, 0), fresh: fresh, atBase: atBase, granted: make(chan struct{})})
+}
+
+// Look asks those that wait whether they are at the base by now. The caller does so now and then.
+func (e *Exposure) Look() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, w := range e.waiters {
+		if !w.first && w.atBase != nil && w.atBase() {
+			w.first = true
+			e.waiters = slices.Insert(slices.Delete(e.waiters, i, i+1), 0, w)
+		}
+	}
+	e.grant()
 }
 
 func (e *Exposure) acquire(ctx context.Context, w *waiter) error {
@@ -65,7 +80,7 @@ func (e *Exposure) join(w *waiter) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	at := len(e.waiters)
-	if w.first {
+	if w.first = w.atBase != nil && w.atBase(); w.first {
 		at = 0
 	}
 	e.waiters = slices.Insert(e.waiters, at, w)

@@ -174,7 +174,16 @@ func TestRecordAtTheBaseDoesNotWaitForRoomThatWaitsForIt(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { others <- e.Acquire(ctx, 1, true) }()
 		synctest.Wait()
-		if err := e.AcquireFirst(t.Context(), 1); err != nil {
+		// It comes to the base only while it waits, behind the others.
+		atBase, done := false, make(chan error, 1)
+		go func() { done <- e.AcquireAtBase(t.Context(), 1, true, func() bool { return atBase }) }()
+		synctest.Wait()
+		if e.Look(); e.Waiting() != 2 {
+			t.Fatal("went first, though not at the base")
+		}
+		atBase = true
+		e.Look()
+		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
 		if held, waiting := e.Held(), e.Waiting(); held != 3 || waiting != 1 {

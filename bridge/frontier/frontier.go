@@ -64,6 +64,8 @@ type Frontier struct {
 
 	version    uint64 // counts changes of what a commit would say
 	committed  uint64 // version that the last acknowledged commit says
+	covered    int64  // no offset above it is covered by the last acknowledged commit
+	longest    int    // metadata that the broker took, in characters
 	characters int    // of the last snapshot's metadata
 }
 
@@ -95,6 +97,7 @@ func New(cfg Config) *Frontier {
 		f.restoredEpoch = *restored.Epoch
 	}
 	f.restoredTop = f.highest()
+	f.covered = f.restoredTop
 	return f
 }
 
@@ -214,11 +217,23 @@ func (f *Frontier) Snapshot() (Snapshot, bool) {
 	m := f.fields
 	m.settled = f.settled
 	text, last := m.encode(f.key, base, f.limit, f.epochOf)
+	if f.uncovers(last) {
+		return Snapshot{}, false
+	}
 	f.characters = len(text)
 	return Snapshot{
 		Base: base, LeaderEpoch: f.epoch.at(base - 1), Metadata: text,
 		of: f, last: last, sequence: f.sequence, version: f.version,
 	}, true
+}
+
+// uncovers reports whether a map that ends at last leaves out what the last acknowledged commit says. The room of that
+// is given back, so a crash would repeat it beyond the bound: better the old commit, until the base moves on.
+func (f *Frontier) uncovers(last int64) bool {
+	for first := range f.settled.runs(last + 1) {
+		return first <= f.covered
+	}
+	return false
 }
 
 // commitBase is the base, with one exception. When nothing is open and the next offset, not yet received, is settled
@@ -255,6 +270,11 @@ func (f *Frontier) Committed(s Snapshot) (room int) {
 		return 0
 	}
 	f.committed = max(f.committed, s.version)
+	f.covered = s.Base - 1
+	if s.last > s.Base {
+		f.covered = s.last
+	}
+	f.longest = max(f.longest, len(s.Metadata))
 	room = f.release(func(h holding) bool { return h.sequence < s.sequence && s.covers(h.offset) })
 	room, f.owed = room+f.owed, 0
 	return room
@@ -341,6 +361,7 @@ func (f *Frontier) dropFrom(offset int64) {
 	f.next = min(f.next, offset)
 	f.floor = min(f.floor, offset)
 	f.restoredTop = min(f.restoredTop, offset-1)
+	f.covered = min(f.covered, offset-1)
 	f.owed += f.release(func(h holding) bool { return h.offset >= offset })
 	f.changed(true)
 	f.advance()
@@ -353,6 +374,23 @@ func (f *Frontier) SetLimit(characters int) {
 	defer f.mu.Unlock()
 	f.limit = characters
 	f.changed(true)
+}
+
+// TooLong says that the broker refused metadata of so many characters (error 12). The limit is then searched for between
+// that and the most it ever took; where it never took any, below a least there will be none.
+func (f *Frontier) TooLong(characters int) {
+	const least, near = 64, 16
+	f.mu.Lock()
+	took := min(f.longest, characters)
+	f.mu.Unlock()
+	limit := took + (characters-took)/2
+	switch {
+	case took > 0 && characters-took < near:
+		limit = took
+	case limit < least:
+		limit = took
+	}
+	f.SetLimit(limit)
 }
 
 // SetHeld says in every commit from now on whether the partition is braked or paused.
@@ -378,6 +416,13 @@ func (f *Frontier) SetEnd(offset int64) {
 	defer f.mu.Unlock()
 	f.changed(f.fields.End == nil || *f.fields.End != offset)
 	f.fields.End = &offset
+}
+
+// Base is that of Stats, at no cost.
+func (f *Frontier) Base() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.base
 }
 
 // Full reports whether the set is as wide as a map may be: hold new records. Those at or below Top go on, retries

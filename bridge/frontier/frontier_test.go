@@ -386,18 +386,10 @@ func TestDropFromGivesRoomBack(t *testing.T) {
 
 // Pitfalls 6 and error 12: the prefix that fits; the rest keeps its room.
 func TestWhatDoesNotFitKeepsItsRoom(t *testing.T) {
-	f := open(Config{Base: 0}, 0, 2001)
-	for o := int64(1); o <= 2000; o += 2 {
-		f.Settle(o, 1)
-	}
-	whole := snapshot(t, f)
-	if room := f.Committed(whole); room != 1000 {
-		t.Errorf("room %d, want all", room)
-	}
+	f := open(Config{Base: 0, Limit: 100}, 0, 2001)
 	for o := int64(2); o <= 2000; o += 4 {
 		f.Settle(o, 1)
 	}
-	f.SetLimit(100)
 	s := snapshot(t, f)
 	m := decodeSnapshot(t, s)
 	if len(s.Metadata) > 100 || m.Count() < 100 {
@@ -412,8 +404,59 @@ func TestWhatDoesNotFitKeepsItsRoom(t *testing.T) {
 	if room := f.Committed(s); room != covered || f.Stats().Uncovered != 500-covered {
 		t.Errorf("room %d, left %d, want %d of 500", room, f.Stats().Uncovered, covered)
 	}
-	if f.SetLimit(0); snapshot(t, f).Metadata != "" {
-		t.Error("metadata above a limit of 0")
+}
+
+func TestNoMetadataAtALimitOfNothing(t *testing.T) {
+	f := open(Config{Base: 0, Limit: -1}, 0, 10)
+	f.Settle(0, 1)
+	f.Settle(5, 1)
+	if s := snapshot(t, f); s.Metadata != "" || s.Base != 1 || f.Committed(s) != 1 {
+		t.Errorf("%q at %d", s.Metadata, s.Base)
+	}
+}
+
+// After error 12 a shorter map must not leave out what an acknowledged one said: the room of that is given back, so a
+// crash would repeat it beyond the bound.
+func TestShorterMapUncoversNothing(t *testing.T) {
+	f := open(Config{Base: 0}, 0, 2001)
+	for o := int64(1); o <= 2000; o += 2 {
+		f.Settle(o, 1)
+	}
+	first := snapshot(t, f)
+	f.Committed(first)
+	for o := int64(2); o <= 2000; o += 4 {
+		f.Settle(o, 1)
+	}
+	f.SetLimit(100)
+	if s, ok := f.Snapshot(); ok {
+		t.Errorf("%d characters after %d were acknowledged", len(s.Metadata), len(first.Metadata))
+	}
+	for o := int64(0); o < 1990; o += 2 {
+		f.Settle(o, 1)
+	}
+	if s := snapshot(t, f); s.Base != 1992 || len(s.Metadata) > 100 || decodeSnapshot(t, s).Count() == 0 {
+		t.Errorf("%d characters at %d, though what is left fits", len(s.Metadata), s.Base)
+	}
+}
+
+// The limit is found by halving: never below what the broker took, and at last exactly that.
+func TestLimitIsFoundBetweenWhatWasTakenAndWhatWasNot(t *testing.T) {
+	for most := range 400 {
+		f := open(Config{Base: 0}, 0, 4000)
+		for o := int64(1); o < 4000; o += 1 + o%5 {
+			f.Settle(o, 1)
+		}
+		for tries := 0; ; tries++ {
+			s, ok := f.Snapshot()
+			if !ok || tries > 20 {
+				t.Fatalf("no commit within %d tries at a limit of %d", tries, most)
+			}
+			if len(s.Metadata) <= most {
+				f.Committed(s)
+				break
+			}
+			f.TooLong(len(s.Metadata))
+		}
 	}
 }
 

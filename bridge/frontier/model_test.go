@@ -37,7 +37,6 @@ type world struct {
 	pending  map[entry]int  // room at that time
 	free     map[entry]bool // settled by this owner without a document
 	owed     int            // room of records that are gone
-	narrow   bool           // the limit was lowered: what is cut from a map is repeated without room
 }
 
 type entry struct {
@@ -87,7 +86,6 @@ func (w *world) step() {
 		w.truncate()
 	case op < 250:
 		w.f.SetLimit(w.byte())
-		w.narrow = true
 	case op < 253:
 		w.f.SetHeld(w.byte()%2 == 1)
 	default:
@@ -126,7 +124,7 @@ func (w *world) fetch() {
 		if settled && !w.safe[e] {
 			w.t.Fatalf("Add(%v) = settled: a lost record", e)
 		}
-		if !settled && w.safe[e] && !w.narrow {
+		if !settled && w.safe[e] {
 			w.t.Fatalf("Add(%v) = not settled, though a commit or this owner says so: a repeat", e)
 		}
 		w.next = e.offset + 1
@@ -349,9 +347,6 @@ func (w *world) check() {
 
 // checkBound: what was delivered and would be sent again after a crash now holds room.
 func (w *world) checkBound() {
-	if w.narrow {
-		return
-	}
 	m := w.decode(w.commit)
 	for _, e := range w.log {
 		if w.safe[e] && !w.isCovered(m, e) && !w.free[e] && w.room[e] == 0 {

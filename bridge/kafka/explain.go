@@ -93,7 +93,7 @@ var brokerAdvice = map[*kerr.Error]string{
 	kerr.TransactionalIDAuthorizationFailed: "our Kafka user lacks a right on a transactional id, which this bridge does not use: a proxy in between asks for it",
 
 	kerr.UnknownTopicOrPartition: "the topic does not exist, or our Kafka user may not see it (Describe): check KAFKA_TOPICS and DLQ_TOPIC",
-	kerr.UnknownTopicID:          "the topic was deleted or replaced: check KAFKA_TOPICS and DLQ_TOPIC",
+	kerr.UnknownTopicID:          "the topic was deleted or replaced: restart serbridge to read the new one, once that was intended",
 	kerr.InconsistentTopicID:     "the topic was deleted and created again: restart once that was intended",
 	kerr.InvalidTopicException:   "this is not the name of a topic: check KAFKA_TOPICS and DLQ_TOPIC",
 	kerr.OffsetOutOfRange:        "the committed offset is outside the log, because of retention or a replaced topic: see the log of this partition, and the command replay",

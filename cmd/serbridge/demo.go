@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -33,6 +35,8 @@ const (
 	demoGroup      = "serbridge-demo"
 	demoPartitions = 6
 	demoKeepRate   = 20 // records a second that --keep goes on producing
+	demoMost       = 5_000_000
+	demoChunk      = 10_000 // records produced at a time
 )
 
 // demo is one run of `serbridge demo`.
@@ -74,8 +78,8 @@ func newDemoCommand(p *program) *cobra.Command {
 }
 
 func (d *demo) run(ctx context.Context) error {
-	if d.records < 0 || d.rate < 0 {
-		return usageError{errors.New("--records and --rate want a number of at least 0")}
+	if d.records < 0 || d.records > demoMost || !(d.rate >= 0) || math.IsInf(d.rate, 0) {
+		return usageError{fmt.Errorf("--records wants a number from 0 to %d, --rate one of at least 0", demoMost)}
 	}
 	d.seed = seedOr(d.seed)
 	if err := d.start(); err != nil {
@@ -169,8 +173,10 @@ func (d *demo) sayHello(v *service) {
 // all of them, or the bridge has ended, or the user has seen enough.
 func (d *demo) produceAndWait(ctx context.Context, served <-chan error) error {
 	g := newDetections(d.seed, d.begun)
-	if err := d.produce(ctx, g, 0, d.records); err != nil {
-		return err
+	for n := 0; n < d.records; n += demoChunk {
+		if err := d.produce(ctx, g, n, min(demoChunk, d.records-n)); err != nil {
+			return err
+		}
 	}
 	more := time.NewTicker(time.Second)
 	defer more.Stop()
@@ -387,8 +393,8 @@ func (d *demo) say(a account) error {
 		if err := json.NewEncoder(d.stdout).Encode(a); err != nil {
 			return err
 		}
-	} else {
-		a.print(d.stdout)
+	} else if err := a.print(d.stdout); err != nil {
+		return fmt.Errorf("write the ledger: %w", err)
 	}
 	if a.Lost > 0 {
 		return fmt.Errorf("demo: %d records were lost", a.Lost)
@@ -400,7 +406,8 @@ func (d *demo) say(a account) error {
 	return nil
 }
 
-func (a account) print(w io.Writer) {
+func (a account) print(out io.Writer) error {
+	w := bufio.NewWriter(out)
 	dead := 0
 	for _, n := range a.DeadLettered {
 		dead += n
@@ -414,6 +421,7 @@ func (a account) print(w io.Writer) {
 		fmt.Fprint(w, "   each one stored while its answer was lost on purpose")
 	}
 	fmt.Fprintf(w, "\nrate           %7.0f documents/s, %.1f s\n", a.Rate, a.Seconds)
+	return w.Flush()
 }
 
 // progress shows how far the demo is: one line that is written over on a

@@ -16,12 +16,21 @@ import (
 // newLogger writes to w in the form and from the level that the settings say, every credential that red knows
 // removed. Without LOG_FORMAT a terminal gets text. No record content comes here at all: that is the callers' duty.
 func newLogger(w io.Writer, s processSettings, isTerminal bool, red *secret.Redactor) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.slogLevel()}
+	options := &slog.HandlerOptions{Level: s.slogLevel(), ReplaceAttr: inWords}
 	var h slog.Handler = slog.NewJSONHandler(w, options)
 	if s.LogFormat == "text" || s.LogFormat == "" && isTerminal {
 		h = slog.NewTextHandler(w, options)
 	}
 	return slog.New(red.Handler(h))
+}
+
+// inWords writes durations with their unit, where JSON would have bare
+// nanoseconds.
+func inWords(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // newKafkaLogger is what a Kafka client logs to. An unreachable broker is tried several times a second by each of

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +29,7 @@ func newRunCommand(p *program) *cobra.Command {
 }
 
 func (p *program) serve(ctx context.Context) error {
+	signal.Ignore(syscall.SIGPIPE) // whoever read our log may go away; the service does not
 	red := new(secret.Redactor)
 	s, err := loadSettings(p.environ, red)
 	if err != nil {

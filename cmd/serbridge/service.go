@@ -109,7 +109,7 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		Stellar: v.stellar, DeadLetters: v.letters,
 		Internal:  []string{v.settings.DLQ.Topic, v.settings.DLQ.handledTopic()},
 		Transform: func(string) *transform.Settings { return settings },
-		RateLimit: d.RateLimit, RateBurst: d.RateBurst, MaxInFlight: d.MaxInFlight,
+		RateLimit: d.RateLimit, RateBurst: d.RateBurst, RateShare: d.RateShare, MaxInFlight: d.MaxInFlight,
 		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
 		OnAmbiguous: d.OnAmbiguous, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,

@@ -87,7 +87,7 @@ type deliverySettings struct {
 	DrainTimeout   time.Duration `env:"DRAIN_TIMEOUT,default=25s" min:"200ms" max:"15m" doc:"How long started records may finish when partitions or the pod go away. The group's rebalance timeout is 35 s more; a pod's grace period should be 15 s more."`
 	RateLimit      float64       `env:"RATE_LIMIT,default=200" min:"0" doc:"Requests per second of the whole group, every attempt counted; 0: no limit."`
 	RateBurst      int           `env:"RATE_BURST,default=5" min:"1" max:"100000" doc:"Requests of the group that may go at once; each member has at least 1."`
-	RateShare      string        `env:"RATE_SHARE,default=partitions" values:"partitions" later:"backlog" doc:"A member's part of the limit: partitions: as many parts as it owns of all partitions."`
+	RateShare      string        `env:"RATE_SHARE,default=backlog" values:"backlog|partitions" doc:"A member's part of the limit: backlog: by the backlog of its partitions, a tenth spread evenly, looked at every 10 s; partitions: as many parts as it owns of all partitions."`
 	MaxInFlight    int           `env:"MAX_IN_FLIGHT,default=64" min:"1" max:"4096" doc:"Requests of one member at a time, at most."`
 	BufferBytes    size          `env:"BUFFER_BYTES,default=32MiB" min:"4MiB" max:"64GiB" doc:"Bound on the records that one member holds, the Kafka client's buffers included."`
 	CommitInterval time.Duration `env:"COMMIT_INTERVAL,default=250ms" min:"10ms" max:"1m" doc:"Longest time from settled to committed."`

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/stellar/stellartest"
+)
+
+const partitions = 8
+
+// world is a broker, the simulator and the members between them.
+type world struct {
+	o       options
+	dir     string
+	topic   string
+	group   string
+	brokers []string
+	valve   *valve // nil with a real broker
+	cluster *kfake.Cluster
+	api     *stellartest.Server
+	addr    string
+	serving *stellartest.Running // nil while the API is cut
+	client  *kgo.Client
+	admin   *kadm.Client
+
+	members  []*member
+	started  int
+	produced int
+	wanted   map[place]bool // records produced; true: must be stored, false: must be a dead letter
+
+	kills int // kill -9, and SIGSTOP beyond the session
+}
+
+type place struct {
+	partition int32
+	offset    int64
+}
+
+// member is one serbridge process.
+type member struct {
+	name string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process has ended
+	err  error
+}
+
+func newWorld(ctx context.Context, o options, dir string) (*world, error) {
+	name := fmt.Sprintf("chaos-%d-%d", o.seed, time.Now().UnixNano())
+	w := &world{o: o, dir: dir, topic: name, group: name, wanted: make(map[place]bool)}
+	if err := w.startBroker(); err != nil {
+		return nil, err
+	}
+	w.api = stellartest.New(stellartest.Config{Seed: o.seed, StoreLimit: 1000})
+	var err error
+	if w.serving, err = w.api.Start("127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	w.addr = w.serving.Addr().String()
+	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.DefaultProduceTopic(w.topic), kgo.ProducerLinger(2*time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
+	w.admin = kadm.NewClient(w.client)
+	if _, err := w.admin.CreateTopic(ctx, partitions, 1, nil, w.topic); err != nil {
+		return nil, fmt.Errorf("create topic: %w", err)
+	}
+	for range o.members {
+		if err := w.add(); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (w *world) startBroker() error {
+	if w.o.brokers != "" {
+		w.brokers = strings.Split(w.o.brokers, ",")
+		return nil
+	}
+	w.valve = &valve{}
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(w.valve.listen),
+		kfake.BrokerConfigs(map[string]string{"group.consumer.heartbeat.interval.ms": "500", "group.consumer.session.timeout.ms": "6000"}))
+	if err != nil {
+		return fmt.Errorf("start embedded broker: %w", err)
+	}
+	w.cluster, w.brokers = c, c.ListenAddrs()
+	return nil
+}
+
+func (w *world) close() {
+	for _, m := range w.members {
+		_ = m.cmd.Process.Signal(syscall.SIGCONT)
+		_ = m.cmd.Process.Kill()
+		<-m.done
+	}
+	if w.client != nil {
+		w.client.Close()
+	}
+	w.api.Close()
+	if w.cluster != nil {
+		w.cluster.Close()
+	}
+}
+
+// add starts a member.
+func (w *world) add() error {
+	w.started++
+	m := &member{name: fmt.Sprintf("member-%d", w.started), done: make(chan struct{})}
+	log, err := os.Create(filepath.Join(w.dir, m.name+".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the process has its own
+	m.cmd = exec.Command(w.o.binary, "run")
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.Env = append(os.Environ(),
+		"KAFKA_BROKERS="+strings.Join(w.brokers, ","), "KAFKA_TOPICS="+w.topic, "KAFKA_GROUP="+w.group,
+		"KAFKA_GROUP_PROTOCOL="+w.o.protocol, "KAFKA_SESSION_TIMEOUT=6s",
+		"STELLAR_URL=http://"+w.addr, "STELLAR_USER="+stellartest.DefaultUser, "STELLAR_API_KEY="+stellartest.DefaultAPIKey,
+		"STELLAR_TIMEOUT=5s", "DRAIN_TIMEOUT=10s", "RATE_LIMIT=0", "REJECT_BRAKE=0", "ADMIN_ADDR=127.0.0.1:0",
+		"MAX_REPEATS="+strconv.Itoa(w.o.maxRepeats))
+	if err := m.cmd.Start(); err != nil {
+		return fmt.Errorf("start member: %w", err)
+	}
+	go func() { m.err = m.cmd.Wait(); close(m.done) }() // ends with the process, which close ends
+	w.members = append(w.members, m)
+	return nil
+}
+
+// remove takes a member off the list and returns it.
+func (w *world) remove(i int) *member {
+	m := w.members[i]
+	w.members = append(w.members[:i], w.members[i+1:]...)
+	return m
+}
+
+// produce writes n records, one in forty of them none that can be stored.
+func (w *world) produce(ctx context.Context, n int) error {
+	rs := make([]*kgo.Record, n)
+	for i := range rs {
+		w.produced++
+		value := fmt.Appendf(nil, `{"event_name":"chaos %d","timestamp":%d,"event_status":"New","event_source":"chaos","orig_id":"%d"}`,
+			w.produced, time.Now().UnixMilli(), w.produced)
+		if w.produced%40 == 0 {
+			value = fmt.Appendf(nil, "no JSON %d", w.produced)
+		}
+		rs[i] = &kgo.Record{Value: value}
+	}
+	for _, r := range w.client.ProduceSync(ctx, rs...) {
+		if r.Err != nil {
+			return fmt.Errorf("produce: %w", r.Err)
+		}
+		w.wanted[place{r.Record.Partition, r.Record.Offset}] = r.Record.Value[0] == '{'
+	}
+	return nil
+}
+
+// lag is what the group has not committed.
+func (w *world) lag(ctx context.Context) (int64, error) {
+	commits, err := w.admin.FetchOffsets(ctx, w.group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return 0, err
+	}
+	ends, err := w.admin.ListEndOffsets(ctx, w.topic)
+	if err != nil {
+		return 0, err
+	}
+	left := int64(0)
+	ends.Each(func(o kadm.ListedOffset) {
+		at := int64(0)
+		if c, ok := commits.Lookup(w.topic, o.Partition); ok {
+			at = max(0, c.At)
+		}
+		left += o.Offset - at
+	})
+	return left, nil
+}
+
+// valve stands before the embedded broker: shut, it cuts every connection, the
+// harness's own as well, and lets none through.
+type valve struct {
+	mu    sync.Mutex
+	shut  bool
+	conns []net.Conn
+}
+
+func (v *valve) listen(network, addr string) (net.Listener, error) {
+	ln, err := net.Listen(network, addr)
+	return valveListener{ln, v}, err
+}
+
+type valveListener struct {
+	net.Listener
+	v *valve
+}
+
+func (l valveListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		l.v.mu.Lock()
+		shut := l.v.shut
+		if !shut {
+			l.v.conns = append(l.v.conns, c)
+		}
+		l.v.mu.Unlock()
+		if !shut {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func (v *valve) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.shut = true
+	for _, c := range v.conns {
+		c.Close()
+	}
+	v.conns = nil
+}
+
+func (v *valve) open() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.shut = false
+}

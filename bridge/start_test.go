@@ -1,0 +1,329 @@
+package bridge_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge"
+	"serbridge/bridge/stellar"
+	"serbridge/bridge/stellar/stellartest"
+)
+
+// A fresh group that starts at latest, or at a time, and is killed before it delivered anything must not start at a later
+// latest the second time: what was produced between is not skipped.
+func TestKilledBeforeTheFirstDeliverySkipsNothing(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		for name, start := range map[string]bridge.Start{"latest": {Latest: true}, "ten minutes ago": {Ago: 10 * time.Minute}} {
+			t.Run(protocol+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, worldConfig{kafka: brisk})
+					w.produce(0, 90) // before the start
+					time.Sleep(time.Hour)
+					w.api.Script(stellartest.Always(stellartest.Unavailable()))
+					join := func() *member {
+						return w.start(func(c *bridge.Config) { c.Protocol, c.Start, c.SessionTimeout = protocol, start, 6*time.Second })
+					}
+					m := join()
+					time.Sleep(10 * time.Second)
+					m.kill()
+					go m.end()
+					w.produce(90, 60)
+					time.Sleep(30 * time.Minute)
+					w.api.Script(nil)
+					join()
+					w.settled(time.Minute)
+					w.expect(60, 0)
+				})
+			})
+		}
+	}
+}
+
+// Two members that start at latest a second apart resolve it once: what is produced between is nobody's gap.
+func TestTwoMembersStartingAtLatestSkipNothing(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, worldConfig{partitions: 6})
+				w.produce(0, 60)
+				join := func() *member {
+					return w.start(func(c *bridge.Config) { c.Protocol, c.Start = protocol, bridge.Start{Latest: true} })
+				}
+				join()
+				time.Sleep(time.Second)
+				decided := w.ends(topic)
+				stop := w.trickle(60, 10*time.Millisecond)
+				join()
+				time.Sleep(20 * time.Second)
+				n := stop()
+				w.settled(time.Minute)
+				w.expect(n-60, 0)
+				for id, end := range decided {
+					if end != 10 {
+						t.Errorf("partition %d ended at %d when the start was decided: the test proves nothing", id, end)
+					}
+				}
+			})
+		})
+	}
+}
+
+func (w *world) ends(topic string) map[int32]int64 {
+	w.t.Helper()
+	listed, err := w.admin.ListEndOffsets(context.Background(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ends := make(map[int32]int64)
+	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
+	return ends
+}
+
+// A start in the past takes the first record at or after it.
+func TestStartAtATimeTakesExactlyWhatCameAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{})
+		w.produce(0, 30)
+		time.Sleep(time.Hour)
+		at := time.Now()
+		w.produce(30, 30)
+		time.Sleep(time.Hour)
+		w.start(func(c *bridge.Config) { c.Start = bridge.Start{Time: at} })
+		w.settled(time.Minute)
+		w.expect(30, 0)
+	})
+}
+
+// A partition that is added while the group runs begins at its beginning, whatever the start says.
+func TestPartitionAddedLaterStartsAtItsBeginning(t *testing.T) {
+	t.Parallel()
+	for _, running := range []bool{true, false} {
+		t.Run(fmt.Sprintf("running: %v", running), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, worldConfig{})
+				w.produce(0, 30)
+				latest := func(c *bridge.Config) { c.Start = bridge.Start{Latest: true} }
+				m := w.start(latest)
+				time.Sleep(10 * time.Second)
+				w.produce(30, 30)
+				w.settled(time.Minute)
+				if !running {
+					m.end()
+				}
+				if _, err := w.admin.CreatePartitions(context.Background(), 1, topic); err != nil {
+					t.Fatal(err)
+				}
+				w.produceRecords(&kgo.Record{Topic: topic, Partition: 3, Value: detection(60)}, &kgo.Record{Topic: topic, Partition: 3, Value: detection(61)})
+				if !running {
+					m = w.start(latest)
+				}
+				time.Sleep(10 * time.Minute) // kgo looks at the topics every five
+				w.settled(time.Minute)
+				w.expect(32, 0)
+				m.expectReady()
+			})
+		})
+	}
+}
+
+// A pattern takes the topics that match, also those that come later, from their beginning; and never our own.
+func TestPatternTakesLaterTopicsFromTheirBeginningAndNeverOurOwn(t *testing.T) {
+	t.Parallel()
+	for _, start := range []bridge.Start{{}, {Latest: true}} {
+		t.Run(fmt.Sprintf("latest: %v", start.Latest), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, worldConfig{topics: []string{"serbridge.a", "other"}})
+				w.produceTo("serbridge.a", 0, 30, detection)
+				w.produceTo("other", 0, 30, detection)
+				m := w.start(func(c *bridge.Config) { c.Topics, c.Start = []string{`^serbridge\..*`}, start })
+				time.Sleep(time.Minute)
+				want := 30
+				if start.Latest {
+					want = 0
+				}
+				w.expect(want, 0)
+				w.produceTo("serbridge.a", 30, 29, detection)
+				w.produceTo("serbridge.a", 59, 1, func(int) []byte { return []byte("not JSON") })
+				if err := w.cluster.CreateTopic("serbridge.b", 2, nil); err != nil {
+					t.Fatal(err)
+				}
+				w.produceTo("serbridge.b", 60, 30, detection)
+				time.Sleep(10 * time.Minute)
+				w.settled(time.Minute, "serbridge.a", "serbridge.b")
+				if l := w.api.Ledger(); l.Distinct != want+29+30 || l.Repeats > 0 {
+					t.Errorf("%d stored, %d repeats, want %d", l.Distinct, l.Repeats, want+59)
+				}
+				if n := len(w.letters()); n != 1 {
+					t.Errorf("%d dead letters: the dead-letter topic is read as a source", n)
+				}
+				m.expectReady()
+			})
+		})
+	}
+}
+
+// Transaction markers are no records: the lag reaches 0 behind them, and what was aborted is not delivered.
+func TestTransactionMarkersLeaveNoLag(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{partitions: 1})
+		producer, err := kgo.NewClient(append(w.kafka(w.net.DialContext), kgo.TransactionalID("x"), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer producer.Close()
+		ctx, n := context.Background(), 0
+		m := w.start(nil)
+		for i := range 5 {
+			if err := producer.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			for range 10 {
+				if err := producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: detection(n)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+			if err := producer.EndTransaction(ctx, kgo.TransactionEndTry(i%2 == 0)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		w.settled(time.Minute)
+		w.expect(30, 0)
+		m.expectReady()
+	})
+}
+
+// Retention that passes the group's commit takes records that nobody can bring back: they are counted, said, and what
+// is left is delivered.
+func TestRetentionBeyondTheCommitIsSaidAndGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{})
+		w.produce(0, 300)
+		w.start(nil)
+		w.settled(time.Minute)
+		w.members[0].end()
+		w.produce(300, 300)
+		for id, gone := range map[int32]int64{0: 140, 1: 100} { // partition 1: up to the commit exactly
+			if err := w.cluster.DeleteRecords(topic, id, gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := w.start(nil)
+		w.settled(2 * time.Minute)
+		w.expect(600-40, 0)
+		if n := m.metric("lost_to_retention_total"); n != 40 {
+			t.Errorf("%v counted as lost to retention, want 40", n)
+		}
+		m.expectReady()
+	})
+}
+
+// Retention that passes a base whose map says what is settled above: what is settled stays settled, what is open and
+// left is delivered.
+func TestRetentionBeyondTheBaseKeepsTheMap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{partitions: 1})
+		w.api.Script(func(r stellartest.Request) stellartest.Fault {
+			if r.N%30 == 0 { // three of a hundred
+				return stellartest.Hang()
+			}
+			return stellartest.Fault{}
+		})
+		w.produce(0, 100)
+		m := w.startWith(memberConfig{stellar: func(c *stellar.Config) { c.Timeout = time.Hour }})
+		w.stored(97)
+		time.Sleep(time.Second)
+		m.kill()
+		go m.end()
+		w.api.Script(nil)
+		if err := w.cluster.DeleteRecords(topic, 0, w.commits(topic)[0].At+10); err != nil { // the first open one is gone
+			t.Fatal(err)
+		}
+		m = w.start(nil)
+		w.settled(3 * time.Minute)
+		w.expect(99, 0)
+		m.expectReady()
+	})
+}
+
+// A commit beyond the end of the log says that the log was truncated or the topic replaced. Only a person can tell what
+// to do: the partition is held, not ready, and the others go on.
+func TestCommitBeyondTheEndIsHeldAndOthersGoOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{})
+		w.produce(0, 300)
+		w.commit(kadm.Offset{Topic: topic, Partition: 1, At: 5000, LeaderEpoch: -1})
+		m := w.start(nil)
+		time.Sleep(time.Minute)
+		m.expectNotReady("beyond the end of the log")
+		if n := w.api.Ledger().Distinct; n != 200 {
+			t.Errorf("%d stored, want the 200 of the other partitions", n)
+		}
+		if c := w.commits(topic); c[1].At != 5000 || c[0].At != 100 || c[2].At != 100 {
+			t.Errorf("commits %d, %d, %d: want the one beyond the end untouched", c[0].At, c[1].At, c[2].At)
+		}
+		m.end()
+		w.commit(kadm.Offset{Topic: topic, Partition: 1, At: 40, LeaderEpoch: -1}) // what the message says
+		m = w.start(nil)
+		w.settled(time.Minute)
+		w.expect(260, 0)
+		m.expectReady()
+	})
+}
+
+// A set too wide for any map holds its partition, not the others, and goes on when what is open below is done.
+func TestFullWindowHoldsItsPartitionAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const wide, window = 24_000, 16_384
+		w := newWorld(t, worldConfig{partitions: 2})
+		rs := make([]*kgo.Record, wide)
+		for i := range rs {
+			rs[i] = &kgo.Record{Topic: topic, Partition: 0, Value: detection(i)}
+			if i%40 == 0 { // so many holes that no wider set is allowed: these wait for a dead-letter topic
+				rs[i].Value = []byte("not JSON")
+			}
+		}
+		w.produceRecords(rs...)
+		m := w.startWith(memberConfig{letters: noTopic})
+		time.Sleep(30 * time.Second)
+		stored := w.api.Ledger().Distinct
+		if least := window * 39 / 40; stored < least || stored > least+2100 {
+			t.Errorf("%d stored, want what the window of %d bears", stored, window)
+		}
+		for i := range rs[:1000] {
+			rs[i] = &kgo.Record{Topic: topic, Partition: 1, Value: detection(wide + i)}
+		}
+		w.produceRecords(rs[:1000]...)
+		time.Sleep(10 * time.Second)
+		if n := w.api.Ledger().Distinct; n != stored+1000 {
+			t.Errorf("%d of 1000 stored of the other partition", n-stored)
+		}
+		if err := w.cluster.CreateTopic(group+".dlq", 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.settled(5 * time.Minute)
+		if l := w.api.Ledger(); l.Distinct != wide*39/40+1000 || l.Repeats > 0 {
+			t.Errorf("%d stored, %d repeats", l.Distinct, l.Repeats)
+		}
+		if n := len(w.letters()); n != wide/40 {
+			t.Errorf("%d dead letters, want %d", n, wide/40)
+		}
+		time.Sleep(10 * time.Second) // the next look
+		m.expectReady()
+	})
+}
