@@ -275,10 +275,12 @@ func judgeToken(o outcome, now time.Time) Answer {
 		return set(EffectCounts, ReasonTokenUnreadable)
 	case s >= 300 && s < 400:
 		return set(EffectCloses, ReasonRedirected)
+	case s == http.StatusNotFound, s == http.StatusMethodNotAllowed:
+		return set(EffectCloses, httpReason(s))
 	case s == http.StatusUnauthorized, s == http.StatusForbidden:
 		return set(EffectCloses, ReasonTokenRefused)
 	case s >= 400 && s < 500 && s != http.StatusRequestTimeout: // not about the credentials: a wrong address or a proxy
-		return set(EffectCloses, httpReason(s))
+		return set(EffectCloses, ReasonTokenUnavailable)
 	}
 	return set(EffectCounts, ReasonTokenUnavailable)
 }
