@@ -137,6 +137,7 @@ func (b *Bridge) assigned(ctx context.Context, cl *kgo.Client, gained map[string
 		}
 	}
 	b.mu.Unlock()
+	b.sayBrakes(gained)
 	if len(gained) > 0 {
 		// A pause of an earlier assignment would starve the partition for ever.
 		cl.ResumeFetchPartitions(gained)
@@ -201,6 +202,7 @@ func (b *Bridge) revoked(_ context.Context, _ *kgo.Client, gone map[string][]int
 		return
 	}
 	b.handOver(ps)
+	b.quiet(gone)
 }
 
 // handOver drains, commits and fences.
@@ -265,6 +267,7 @@ func (b *Bridge) lost(_ context.Context, _ *kgo.Client, gone map[string][]int32)
 		b.queue.giveBack(p)
 	}
 	n := b.fence(ps, errLost)
+	b.quiet(gone)
 	b.reshare()
 	b.log.Warn("partitions lost: the group has not heard from this member in time; their next owner repeats what was not committed",
 		"partitions", gone, "records", n)
@@ -305,6 +308,38 @@ func (b *Bridge) fence(ps []*partition, cause error) (abandoned int) {
 		}
 	}
 	return abandoned
+}
+
+// quiet takes back what was said of partitions that are gone: whoever owns them
+// now says it. Without that a member that owns nothing any more would never be
+// ready again.
+func (b *Bridge) quiet(gone map[string][]int32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	owned := 0
+	for _, ids := range b.partitions {
+		owned += len(ids)
+	}
+	if owned == 0 {
+		b.troubles.end("commit")
+	}
+	for topic := range gone {
+		if len(b.partitions[topic]) == 0 {
+			b.troubles.end("brake " + topic)
+		}
+	}
+}
+
+// sayBrakes says again which topics of those gained are paused.
+func (b *Bridge) sayBrakes(gained map[string][]int32) {
+	for topic := range gained {
+		b.mu.Lock()
+		on, _ := b.brake(topic).state()
+		b.mu.Unlock()
+		if on {
+			b.brakeTripped(topic)
+		}
+	}
 }
 
 func (b *Bridge) isStopping() bool {

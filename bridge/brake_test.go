@@ -116,20 +116,21 @@ func TestRestartDoesNotReleaseMoreThanAnotherRow(t *testing.T) {
 	})
 }
 
-// 199 rejects and a good one, again and again, are no broken mapping.
+// Rejects with a good one among them, again and again, are no broken mapping. The row is counted in the order in which
+// transforms end, which on a busy machine is not quite that of the topic, so they lie closer than the limit.
 func TestGoodRecordEndsTheRow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldConfig{partitions: 1})
 		w.produceTo(topic, 0, 1000, func(i int) []byte {
-			if i%100 == 99 {
+			if i%20 == 19 {
 				return detection(i)
 			}
 			return sourceless(i)
 		})
 		m := w.start(nil)
 		w.settled(time.Minute)
-		if n := len(w.letters()); n != 990 || w.api.Ledger().Distinct != 10 {
+		if n := len(w.letters()); n != 950 || w.api.Ledger().Distinct != 50 {
 			t.Errorf("%d dead letters, %d stored", n, w.api.Ledger().Distinct)
 		}
 		m.expectReady()

@@ -216,6 +216,51 @@ func TestFailedCommitStaysDue(t *testing.T) {
 	})
 }
 
+// A member that owns nothing any more must not say for ever what was wrong with its partitions.
+func TestMemberWithoutPartitionsIsReady(t *testing.T) {
+	t.Parallel()
+	for name, commitsFail := range map[string]bool{"commits fail": true, "braked": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, worldConfig{partitions: 1, kafka: brisk})
+				if commitsFail {
+					w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.UnknownServerError, Count: -1})
+					w.produce(0, 10)
+				} else {
+					w.produceTo(topic, 0, 1000, sourceless)
+				}
+				a := w.start(func(c *bridge.Config) { c.SessionTimeout = 6 * time.Second })
+				time.Sleep(10 * time.Second)
+				if len(a.health.Reasons()) == 0 {
+					t.Fatal("nothing is wrong with the first member")
+				}
+				a.lines.cut()
+				w.start(func(c *bridge.Config) { c.SessionTimeout = 6 * time.Second })
+				time.Sleep(time.Minute) // it is the other's now
+				a.lines.mend()
+				time.Sleep(time.Minute)
+				idle := 0
+				for _, gm := range w.cluster.GroupInfo(group).Members {
+					for i, m := range w.members {
+						if gm.ClientID != fmt.Sprintf("member-%d", i) {
+							continue
+						}
+						if gm.NumAssigned() == 0 {
+							m.expectReady()
+							idle++
+						} else if len(m.health.Reasons()) == 0 {
+							t.Errorf("member %d owns the partition and says that all is well", i)
+						}
+					}
+				}
+				if idle != 1 {
+					t.Errorf("%d members without a partition", idle)
+				}
+			})
+		})
+	}
+}
+
 // While no commit is acknowledged delivery must stop at the bound, or a crash would repeat it all.
 func TestUnacknowledgedCommitsStopDeliveryAtTheBound(t *testing.T) {
 	t.Parallel()
