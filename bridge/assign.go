@@ -212,8 +212,11 @@ func (b *Bridge) handOver(ps []*partition) {
 		b.queue.giveBack(p)
 		p.drain()
 	}
-	b.reshare() // lowered before the commit lets the next owner start
 	b.awaitDrain(ps)
+	for _, p := range ps {
+		p.yield()
+	}
+	b.reshare() // lowered before the commit lets the next owner start
 	drained := time.Now()
 	deadline := begun.Add(b.cfg.RebalanceTimeout())
 	if b.isStopping() {

@@ -20,7 +20,7 @@ func TestQueueStaysWithinItsBound(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const buffer = 8 << 20
-				records := min(10_000, 5*buffer/size)
+				records := min(4000, 3*buffer/size)
 				w := newWorld(t, worldConfig{api: stellartest.Config{StoreLimit: 100}})
 				w.api.Script(stellartest.Always(stellartest.Unavailable()))
 				for first := 0; first < records; first += 100 {

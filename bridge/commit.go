@@ -198,9 +198,12 @@ func (b *Bridge) commitBefore(deadline time.Time, ps []*partition) error {
 	ctx, cancel := context.WithDeadline(b.life, deadline)
 	defer cancel()
 	wait := fullJitter(time.Second)
-	for {
+	for hopelessly := 0; ; {
 		err := b.commit(ctx, ps)
-		if err == nil || hopeless(err) {
+		if hopeless(err) {
+			hopelessly++ // once or twice: the group may have moved on a moment before we are told our new generation
+		}
+		if err == nil || hopelessly > 3 {
 			return err
 		}
 		if pause(ctx, wait.NextBackOff()) != nil {

@@ -65,7 +65,7 @@ func TestKillRepeatsAtMostTheBound(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, worldConfig{api: stellartest.Config{Faults: stellartest.Faults{
 				Latency: stellartest.Latency{Median: 20 * time.Millisecond, P99: 200 * time.Millisecond}}}})
-			const each, kills = 2000, 5
+			const each, kills = 1200, 5
 			for i := range kills {
 				w.produce(i*each, each)
 				before := w.api.Ledger()

@@ -43,7 +43,7 @@ func TestRebalanceUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 }
 
 func comeAndGo(t *testing.T, protocol string, failing bool) {
-	const records = 6000
+	const records = 4000
 	w := newWorld(t, worldConfig{partitions: 6, api: lively})
 	w.produce(0, records)
 	join := func() *member { return w.start(func(c *bridge.Config) { c.Protocol = protocol; c.RateLimit = 300 }) }
@@ -458,7 +458,7 @@ func TestKillAmongSeveralRepeatsAtMostTheBound(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const records, bound, kills = 10_000, 80, 4
+				const records, bound, kills = 6000, 80, 3
 				w := newWorld(t, worldConfig{partitions: 6, api: lively, kafka: brisk})
 				w.produce(0, records)
 				join := func() *member {

@@ -24,7 +24,7 @@ func TestGroupNeverExceedsTheLimit(t *testing.T) {
 }
 
 func shareTheLimit(t *testing.T, protocol, share string) {
-	const limit, burst, records = 60, 5, 12_000
+	const limit, burst, records = 60, 5, 8000
 	w := newWorld(t, worldConfig{partitions: 12, kafka: brisk, api: stellartest.Config{Faults: stellartest.Faults{
 		Latency: stellartest.Latency{Median: 100 * time.Millisecond, P99: time.Second},
 		Rates:   map[string]float64{"server_error": 0.1, "revoked": 0.01, "bad_request": 0.05},
@@ -36,21 +36,21 @@ func shareTheLimit(t *testing.T, protocol, share string) {
 		})
 	}
 	a := join() // alone
-	time.Sleep(20 * time.Second)
+	time.Sleep(15 * time.Second)
 	b, c := join(), join()
-	time.Sleep(40 * time.Second)
+	time.Sleep(30 * time.Second)
 	b.kill()
 	go b.end()
-	time.Sleep(40 * time.Second)
+	time.Sleep(30 * time.Second)
 	a.end() // and alone again
-	time.Sleep(40 * time.Second)
+	time.Sleep(25 * time.Second)
 	requests := w.api.Ledger().Requests[stellartest.KindInsert]
-	if least := 140 * limit * 6 / 10; requests < least {
-		t.Errorf("%d requests in 140 s, want at least %d: the limit is not used", requests, least)
+	if least := 100 * limit * 6 / 10; requests < least {
+		t.Errorf("%d requests in 100 s, want at least %d: the limit is not used", requests, least)
 	}
 	// Each member may have a burst of its own part, at least one; three of five partitions' parts are at most seven.
 	const bursts = burst + 3
-	for _, seconds := range []int{1, 10, 60} {
+	for _, seconds := range []int{1, 10, 50} {
 		most := limit*seconds + bursts
 		if share == "backlog" {
 			most = limit*seconds*105/100 + bursts

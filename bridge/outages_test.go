@@ -72,7 +72,7 @@ func TestOutageLosesNothingAndDeadLettersNothing(t *testing.T) {
 }
 
 func suffer(t *testing.T, o outage) {
-	const records = 600
+	const records = 300
 	w := newWorld(t, worldConfig{api: slow})
 	w.api.Script(o.script)
 	w.produce(0, records)

@@ -30,11 +30,12 @@ type partition struct {
 	unstarted context.Context // ends when a drain begins; child of ctx
 	drop      context.CancelCauseFunc
 
-	mu     sync.Mutex
-	state  partitionState
-	active int           // records taken and not ended
-	idle   chan struct{} // closed when a drain has nothing left to wait for
-	f      *frontier.Frontier
+	mu      sync.Mutex
+	state   partitionState
+	active  int           // records taken and not ended
+	idle    chan struct{} // closed when a drain has nothing left to wait for
+	f       *frontier.Frontier
+	yielded bool // its part of the rate is the next owner's
 
 	// The rest belongs to the queue's lock.
 	queued []*record

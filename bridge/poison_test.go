@@ -39,16 +39,16 @@ func TestPoisonDelaysNobody(t *testing.T) {
 		fault  stellartest.Fault
 		reason string
 	}{
-		{"one of all, 400", 3000, stellartest.BadRequest(), "http_400"},
-		{"one of all, 500", 3000, stellartest.ServerError(), "retries_exhausted"},
-		{"one of all, slow", 3000, stellartest.Slow(15 * time.Second), ""},
-		{"one of all, never answered", 3000, stellartest.Hang(), "ambiguous"},
+		{"one of all, 400", 1500, stellartest.BadRequest(), "http_400"},
+		{"one of all, 500", 1500, stellartest.ServerError(), "retries_exhausted"},
+		{"one of all, slow", 1500, stellartest.Slow(15 * time.Second), ""},
+		{"one of all, never answered", 1500, stellartest.Hang(), "ambiguous"},
 		{"one in fifty, 422", 50, stellartest.Unprocessable(), "http_422"},
 		{"one in fifty, missing fields", 50, text(400, missing), stellar.ReasonMissingEventFields},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const records, rate = 3000, 50
+				const records, rate = 1500, 50
 				w := newWorld(t, worldConfig{api: slow})
 				w.api.Script(poison(c.fault))
 				poisons, good := 0, 0

@@ -84,7 +84,7 @@ func (b *Bridge) count() (owned, total int, byBacklog float64) {
 	unseen := 0
 	for topic, ids := range b.partitions {
 		for id, p := range ids {
-			if p.isLive() {
+			if p.hasShare() {
 				owned++
 				share, seen := b.shares[place{topic: topic, partition: id}]
 				if byBacklog += share; !seen {

@@ -37,13 +37,16 @@ func (b *Bridge) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	}
 	ours := b.unseeded(offsets)
 	if b.cfg.Start == (Start{}) {
+		b.pin(ctx, offsets, fresh, ours)
 		b.sayStart(ctx, fresh, ours)
 		return offsets, nil
 	}
 	for {
 		starts, err := b.starts(ctx, fresh)
 		if err == nil {
+			b.troubles.end("start")
 			placed := b.place(offsets, starts)
+			b.pin(ctx, placed, fresh, ours)
 			b.sayStart(ctx, fresh, ours)
 			return placed, nil
 		}
@@ -91,7 +94,6 @@ var errOthersTurn = errors.New("another member resolves the start")
 // starts returns the committed offsets of the group after they were resolved;
 // errOthersTurn means that they are not yet, and not ours to resolve.
 func (b *Bridge) starts(ctx context.Context, fresh []string) (kadm.OffsetResponses, error) {
-	defer b.troubles.end("start")
 	commits, err := b.admin.FetchOffsets(ctx, b.cfg.Group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
@@ -260,4 +262,22 @@ func (b *Bridge) sayStart(ctx context.Context, topics []string, ps []*partition)
 		attrs = append(attrs, "at_the_rate", took.Round(time.Second))
 	}
 	b.log.Info("first start of partitions for which the group has no commit", attrs...)
+}
+
+// pin gives partitions without a commit the numbered start of their log: kgo
+// cannot set the position of one that has neither a commit nor a record yet, so
+// one whose start retention passes before the first poll would stand for ever.
+func (b *Bridge) pin(ctx context.Context, offsets map[string]map[int32]kgo.Offset, topics []string, ps []*partition) {
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
+	defer cancel()
+	starts, err := b.admin.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return
+	}
+	for _, p := range ps {
+		if s, ok := starts.Lookup(p.topic, p.id); ok && s.Err == nil && p.frontier() == nil {
+			offsets[p.topic][p.id] = kgo.NewOffset().At(s.Offset).WithEpoch(s.LeaderEpoch)
+			b.seed(p, s.Offset, s.LeaderEpoch, nil)
+		}
+	}
 }

@@ -289,7 +289,7 @@ func TestCommitBeyondTheEndIsHeldAndOthersGoOn(t *testing.T) {
 func TestFullWindowHoldsItsPartitionAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const wide, window = 24_000, 16_384
+		const wide, window = 20_000, 16_384
 		w := newWorld(t, worldConfig{partitions: 2})
 		rs := make([]*kgo.Record, wide)
 		for i := range rs {

@@ -213,6 +213,7 @@ func sized(i, bytes int) []byte {
 // An API that answers everything so must cost no record: what is not delivered holds its offset, the gate closes as
 // the table says, and everything is delivered once it is over.
 func TestNoAnswerToEverythingLosesOrDeadLetters(t *testing.T) {
+	t.Parallel()
 	for _, a := range verdictTable {
 		t.Run(a.name, func(t *testing.T) {
 			for _, records := range []int{5, 20} {
@@ -372,6 +373,7 @@ func TestRetryAfterIsWaitedForByAll(t *testing.T) {
 // A record that alone is answered so for ever must not stop the others, and ends as the table says: dead-lettered for a
 // fault of its own, with what is known of it; held for anybody else's.
 func TestOneRecordAnsweredSoForEverEndsAsTheTableSays(t *testing.T) {
+	t.Parallel()
 	for _, a := range verdictTable {
 		if a.refuse != nil || a.verdict == stellar.Delivered {
 			continue
@@ -397,7 +399,7 @@ func answerOneRecord(t *testing.T, a answer) {
 	if a.verdict == stellar.Unknown {
 		letter, a.attempts = "ambiguous", 3
 	}
-	stop := w.trickle(0, time.Second)
+	stop := w.trickle(0, 2*time.Second)
 	for begun := time.Now(); time.Since(begun) < 4*time.Minute || letter != "" && m.metric("dead_letters_total") == 0 && time.Since(begun) < 15*time.Minute; {
 		time.Sleep(10 * time.Second)
 	}

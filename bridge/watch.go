@@ -64,7 +64,11 @@ func (b *Bridge) look(ctx context.Context) error {
 	if b.cluster == "" { // read without the lock by all who transform, who start later
 		b.cluster = cluster
 	}
-	clear(b.totals)
+	for name := range b.totals { // one that answers with an error still has its partitions, or every member would take the whole limit
+		if _, there := topics[name]; !there && len(b.partitions[name]) == 0 {
+			delete(b.totals, name)
+		}
+	}
 	for name, t := range topics {
 		if t.Err == nil {
 			b.totals[name] = len(t.Partitions)
@@ -165,10 +169,19 @@ func (b *Bridge) lookAtCredentials(ctx context.Context) (ok bool) {
 	return true
 }
 
-func (p *partition) isLive() bool {
+// hasShare reports whether the partition's part of the rate is still ours: a
+// drain needs it for what has started.
+func (p *partition) hasShare() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.state == live
+	return p.state != fenced && !p.yielded
+}
+
+// yield leaves the partition's part of the rate to its next owner.
+func (p *partition) yield() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.yielded = true
 }
 
 // tryBrakes lets a few records of each braked topic through now and then,
