@@ -173,6 +173,9 @@ func (b *Bridge) insert(d *document, p permit) stellar.Answer {
 	if a.Verdict == stellar.Unknown {
 		d.sends++
 	}
+	if a.Verdict == stellar.Delivered {
+		b.faults.delivered(d, time.Now()) // before it counts as company: it acquits whoever is weighed next
+	}
 	b.gate.answered(p.ticket, d, a, time.Now())
 	d.seen = b.gate.deliveries()
 	b.metrics.took(a, time.Since(begun))

@@ -171,7 +171,6 @@ func (b *Bridge) deliverDocument(d *document) error {
 
 func (b *Bridge) delivered(d *document) {
 	now := time.Now()
-	b.faults.delivered(d, now)
 	b.metrics.delivered(d, now)
 }
 

@@ -8,10 +8,12 @@ import (
 )
 
 const (
-	refusalsToOwn     = 3               // refusals that make a fault the document's own
-	serverFaultsToOwn = 8               // and answers of 5xx,
-	serverFaultSpan   = 2 * time.Minute // which must also spread over this long
-	healedFor         = 2 * time.Minute // how long a recovery from a fault acquits all documents of it
+	refusalsToOwn     = 3                // refusals that make a fault the document's own
+	serverFaultsToOwn = 8                // and answers of 5xx,
+	serverFaultSpan   = 2 * time.Minute  // which must also spread over this long
+	healedFor         = 2 * time.Minute  // how long a recovery from a fault acquits all documents of it
+	newFault          = 5 * time.Second  // how long a way to fail must be known before it can be anybody's own,
+	forgotten         = 10 * time.Minute // and how long nobody must have failed so for it to be new again
 )
 
 // serverFault is the one way to fail that all answers of 5xx share.
@@ -25,9 +27,15 @@ const serverFault = "server_fault"
 type faults struct {
 	mu     sync.Mutex
 	healed map[string]time.Time // way → when a document that had failed so was last delivered unchanged
+	struck map[string]spell     // way → since when somebody fails so
 }
 
-func newFaults() *faults { return &faults{healed: make(map[string]time.Time)} }
+// spell is a time in which a way to fail is met again and again.
+type spell struct{ first, last time.Time }
+
+func newFaults() *faults {
+	return &faults{healed: make(map[string]time.Time), struck: make(map[string]spell)}
+}
 
 // failure counts one document's failures of one way.
 type failure struct {
@@ -54,6 +62,7 @@ func (f *faults) own(d *document, a stellar.Answer, deliveries uint64, now time.
 	if w == "" {
 		return false
 	}
+	known := f.strike(w, now)
 	if d.failures == nil {
 		d.failures = make(map[string]*failure)
 	}
@@ -69,7 +78,22 @@ func (f *faults) own(d *document, a stellar.Answer, deliveries uint64, now time.
 	if w == serverFault {
 		return e.count >= serverFaultsToOwn && now.Sub(e.first) >= serverFaultSpan && !f.heals(w, now)
 	}
-	return e.count >= refusalsToOwn && !f.heals(w, now)
+	return e.count >= refusalsToOwn && known >= newFault && !f.heals(w, now)
+}
+
+// strike notes that somebody fails so, and returns for how long that has been.
+// When half a cluster begins to refuse, nobody has recovered from it yet: three
+// unlucky refusals in its first second prove nothing.
+func (f *faults) strike(way string, now time.Time) (known time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.struck[way]
+	if !ok || now.Sub(s.last) >= forgotten {
+		s.first = now
+	}
+	s.last = now
+	f.struck[way] = s
+	return now.Sub(s.first)
 }
 
 func (f *faults) heals(way string, now time.Time) bool {

@@ -35,6 +35,31 @@ func repeat(n int, h ...happening) (all []happening) {
 	return all
 }
 
+// knownFaults has met each way to fail for a while, so that only the rule of comparison is left.
+func knownFaults() *faults {
+	f, now := newFaults(), time.Now()
+	for _, way := range append(stellar.Reasons(), serverFault) {
+		f.struck[way] = spell{now.Add(-newFault), now}
+	}
+	return f
+}
+
+// When half a cluster begins to refuse, three unlucky refusals come before anybody has recovered from one.
+func TestFirstSecondsOfAFaultProveNothing(t *testing.T) {
+	f, d, now := newFaults(), new(document), time.Now()
+	for i := range uint64(20) {
+		if f.own(d, refused, i, now.Add(time.Duration(i)*newFault/20)) {
+			t.Fatal("its own before the fault is known")
+		}
+	}
+	if !f.own(d, refused, 20, now.Add(newFault)) {
+		t.Error("never its own")
+	}
+	if f.own(new(document), refused, 21, now.Add(time.Hour)) {
+		t.Error("a new document's at once")
+	}
+}
+
 func TestWhoseFault(t *testing.T) {
 	others := func(a stellar.Answer, after time.Duration) happening {
 		return happening{fails: a, delivered: 1, after: after}
@@ -75,7 +100,7 @@ func TestWhoseFault(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f, d, now, deliveries, own := newFaults(), new(document), time.Now(), uint64(0), 0
+			f, d, now, deliveries, own := knownFaults(), new(document), time.Now(), uint64(0), 0
 			for i, h := range tt.runs {
 				if h.fails.Reason != "" && own == 0 && f.own(d, h.fails, deliveries, now) {
 					own = i + 1
@@ -99,7 +124,7 @@ func TestWhoseFault(t *testing.T) {
 }
 
 func TestSlimmedDeliveryAcquitsNobody(t *testing.T) {
-	f, now := newFaults(), time.Now()
+	f, now := knownFaults(), time.Now()
 	slim := &document{rung: 1}
 	f.own(slim, refused, 0, now)
 	f.delivered(slim, now)
@@ -118,7 +143,7 @@ func TestHalfABrokenClusterIsNoDocumentsFault(t *testing.T) {
 	for _, broken := range []stellar.Answer{refused, serverError} {
 		for seed := range uint64(20) {
 			rng := rand.New(rand.NewPCG(seed, 0))
-			f, now, deliveries := newFaults(), time.Now(), uint64(0)
+			f, now, deliveries := knownFaults(), time.Now(), uint64(0)
 			sick := new(document) // one that was tried before
 			f.own(sick, broken, 0, now)
 			f.delivered(sick, now)
@@ -190,7 +215,7 @@ func TestRefusedDocumentIsSlimmedBeforeItIsGivenUp(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := &Bridge{cfg: Config{OnRefused: tt.onRefused}, log: slog.New(slog.DiscardHandler), faults: newFaults(),
+			b := &Bridge{cfg: Config{OnRefused: tt.onRefused}, log: slog.New(slog.DiscardHandler), faults: knownFaults(),
 				gate: newGate(nil, func(bool, stellar.Answer) {})}
 			d := sound(t)
 			for range refusalsToOwn - 1 {
@@ -216,7 +241,7 @@ func TestRefusedDocumentIsSlimmedBeforeItIsGivenUp(t *testing.T) {
 }
 
 func TestOutageInTheMiddleOfTheLadderGivesNothingUp(t *testing.T) {
-	b := &Bridge{cfg: Config{OnRefused: "slim"}, log: slog.New(slog.DiscardHandler), faults: newFaults(),
+	b := &Bridge{cfg: Config{OnRefused: "slim"}, log: slog.New(slog.DiscardHandler), faults: knownFaults(),
 		gate: newGate(nil, func(bool, stellar.Answer) {})}
 	d := sound(t)
 	for range refusalsToOwn {

@@ -34,7 +34,7 @@ var lively = stellartest.Config{Faults: stellartest.Faults{
 func TestRebalanceUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range protocols {
-		for _, failing := range []bool{false, true} {
+		for _, failing := range rows([]bool{true, false}) {
 			t.Run(fmt.Sprintf("%s, commits fail: %v", protocol, failing), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { comeAndGo(t, protocol, failing) })
 			})
@@ -423,7 +423,10 @@ func (w *world) commit(o kadm.Offset) {
 func TestKillWithAHangingRecordRepeatsAtMostTheBound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const records = 20_001
+		records := 20_001
+		if racing {
+			records = 4001
+		}
 		w := newWorld(t, worldConfig{partitions: 1})
 		hung := ""
 		w.api.Script(func(r stellartest.Request) stellartest.Fault {
@@ -455,7 +458,7 @@ func TestKillWithAHangingRecordRepeatsAtMostTheBound(t *testing.T) {
 // Members killed at any moment, while the broker takes its time for commits, repeat at most the bound each.
 func TestKillAmongSeveralRepeatsAtMostTheBound(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range protocols {
+	for _, protocol := range rows(protocols) {
 		t.Run(protocol, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const records, bound, kills = 6000, 80, 3

@@ -14,7 +14,7 @@ import (
 // however many attempts fail, no window holds more requests than the limit and the bursts.
 func TestGroupNeverExceedsTheLimit(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range protocols {
+	for _, protocol := range rows(protocols) {
 		for _, share := range []string{"partitions", "backlog"} {
 			t.Run(protocol+", "+share, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { shareTheLimit(t, protocol, share) })

@@ -64,7 +64,7 @@ func half400Then403() func(stellartest.Request) stellartest.Fault {
 // Ten minutes of an API that is at fault must lose nothing, dead-letter nothing, and end without a stampede.
 func TestOutageLosesNothingAndDeadLettersNothing(t *testing.T) {
 	t.Parallel()
-	for _, o := range outages {
+	for _, o := range rows(outages) {
 		t.Run(o.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { suffer(t, o) })
 		})
@@ -139,7 +139,7 @@ func expectNoStampede(t *testing.T, rs []stellartest.Request) {
 // letter, one at a time; nobody else does, and no document is stored more often than MaxSends.
 func TestEveryAnswerUnknownForEverDeadLettersOneCanaryAtATime(t *testing.T) {
 	t.Parallel()
-	for _, f := range []stellartest.Fault{stellartest.GatewayTimeout().Stored(), stellartest.EmptyObject().Stored(), stellartest.CutAfterStoring()} {
+	for _, f := range rows([]stellartest.Fault{stellartest.GatewayTimeout().Stored(), stellartest.EmptyObject().Stored(), stellartest.CutAfterStoring()}) {
 		t.Run(f.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const records = 40

@@ -33,19 +33,20 @@ func poison(f stellartest.Fault) func(stellartest.Request) stellartest.Fault {
 // without, and each poisoned one ends alone.
 func TestPoisonDelaysNobody(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
+	type poisons struct {
 		name   string
 		every  int
 		fault  stellartest.Fault
 		reason string
-	}{
+	}
+	for _, c := range rows([]poisons{
 		{"one of all, 400", 1500, stellartest.BadRequest(), "http_400"},
 		{"one of all, 500", 1500, stellartest.ServerError(), "retries_exhausted"},
 		{"one of all, slow", 1500, stellartest.Slow(15 * time.Second), ""},
 		{"one of all, never answered", 1500, stellartest.Hang(), "ambiguous"},
 		{"one in fifty, 422", 50, stellartest.Unprocessable(), "http_422"},
 		{"one in fifty, missing fields", 50, text(400, missing), stellar.ReasonMissingEventFields},
-	} {
+	}) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const records, rate = 1500, 50

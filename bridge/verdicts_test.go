@@ -214,7 +214,7 @@ func sized(i, bytes int) []byte {
 // the table says, and everything is delivered once it is over.
 func TestNoAnswerToEverythingLosesOrDeadLetters(t *testing.T) {
 	t.Parallel()
-	for _, a := range verdictTable {
+	for _, a := range rows(verdictTable) {
 		t.Run(a.name, func(t *testing.T) {
 			for _, records := range []int{5, 20} {
 				synctest.Test(t, func(t *testing.T) { answerEverything(t, a, records) })
@@ -279,7 +279,7 @@ func answerEverything(t *testing.T, a answer, records int) {
 
 // One such answer must cost nothing: the record is sent again, and nobody else waits longer than the gate.
 func TestOneBadAnswerLosesNothing(t *testing.T) {
-	for _, a := range verdictTable {
+	for _, a := range rows(verdictTable) {
 		if a.refuse != nil {
 			continue
 		}
@@ -336,7 +336,7 @@ func TestExpiredTokenCostsNoAttemptAndNoTime(t *testing.T) {
 
 // What the API asks for is waited for, by all: hammering an API that asks for a pause makes the pause longer.
 func TestRetryAfterIsWaitedForByAll(t *testing.T) {
-	for _, a := range verdictTable {
+	for _, a := range rows(verdictTable) {
 		asked := a.until
 		if asked == 0 && a.fault.Header["Retry-After"] != "" {
 			asked = 20 * time.Second
@@ -374,7 +374,7 @@ func TestRetryAfterIsWaitedForByAll(t *testing.T) {
 // fault of its own, with what is known of it; held for anybody else's.
 func TestOneRecordAnsweredSoForEverEndsAsTheTableSays(t *testing.T) {
 	t.Parallel()
-	for _, a := range verdictTable {
+	for _, a := range rows(verdictTable) {
 		if a.refuse != nil || a.verdict == stellar.Delivered {
 			continue
 		}
