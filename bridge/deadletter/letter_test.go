@@ -244,6 +244,7 @@ func FuzzHeaders(f *testing.F) {
 	f.Add("detections", int32(1), int64(2), 3, "http_400", "d", []byte("k"), []byte("v"), []byte("a\x00b\x00dlq.topic\x00x"))
 	f.Add("t", int32(0), int64(0), -1, "", "", []byte(nil), []byte(nil), []byte("dlq.schema\x001\x00dlq.topic\x00first\x00dlq.partition\x004\x00dlq.offset\x005"))
 	f.Add("t", int32(0), int64(0), -1, "", "", []byte(nil), []byte(nil), []byte("dlq.schema\x001\x00dlq.topic\x00x\x00dlq.schema\x001\x00dlq.schema\x001\x00__connect.errors.topic\x00y"))
+	f.Add("t", int32(0), int64(0), -1, "", "", []byte("k"), []byte("v"), []byte("dlq.schema\x001\x00dlq.topic\x00\xb7\x00dlq.partition\x004\x00dlq.offset\x005"))
 	f.Fuzz(func(t *testing.T, topic string, partition int32, offset int64, part int, reason, detail string, key, value, packed []byte) {
 		if topic == "" || cut(topic, maxText) != topic || partition < 0 || offset < 0 || part < -1 || part > 1<<30 {
 			return // no coordinates of Kafka
@@ -259,6 +260,7 @@ func FuzzHeaders(f *testing.F) {
 		}
 		originals, earlier := split(l.Headers)
 		want := l.following(earlier)
+		want.Topic = cut(want.Topic, maxText) // a planted block can name what is no topic
 		if got.Topic != want.Topic || got.Partition != want.Partition || got.Offset != want.Offset || got.Part != l.Part ||
 			got.Reason != l.Reason || got.Detail != l.Detail || got.Redrives != want.Redrives {
 			t.Fatalf("identity became %+v, want %+v", got, want)
