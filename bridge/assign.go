@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -12,9 +13,6 @@ import (
 
 	"serbridge/bridge/frontier"
 )
-
-// lastCommit is how long a stop tries to commit what its drain has finished.
-const lastCommit = 10 * time.Second
 
 // memberOptions are the group member's. Records never reach a frontier that
 // was just fenced, since polls and callbacks exclude each other; only the
@@ -133,7 +131,11 @@ func (b *Bridge) assigned(ctx context.Context, cl *kgo.Client, gained map[string
 			b.partitions[topic] = make(map[int32]*partition)
 		}
 		for _, id := range ids {
-			b.partitions[topic][id] = newPartition(b.life, topic, b.topicIDs[topic], id, b.brake(topic))
+			p := newPartition(b.life, topic, b.topicIDs[topic], id, b.brake(topic))
+			if !b.stopped.IsZero() {
+				p.drain()
+			}
+			b.partitions[topic][id] = p
 		}
 	}
 	b.mu.Unlock()
@@ -146,17 +148,17 @@ func (b *Bridge) assigned(ctx context.Context, cl *kgo.Client, gained map[string
 	b.reshare()
 }
 
-// learn looks at the topics again if one of them was not there at the last
-// look.
+// learn looks at the topics again if one of them, or of its partitions, was
+// not there at the last look.
 func (b *Bridge) learn(ctx context.Context, gained map[string][]int32) {
 	b.mu.Lock()
 	known := true
-	for topic := range gained {
-		known = known && b.topicIDs[topic] != [16]byte{}
+	for topic, ids := range gained {
+		known = known && b.topicIDs[topic] != [16]byte{} && int(slices.Max(ids)) < b.totals[topic]
 	}
 	b.mu.Unlock()
 	if !known {
-		_ = b.look(ctx) // else the next look tells, before which a commit is refused
+		_, _ = b.look(ctx) // else the next look tells, before which a commit is refused
 	}
 }
 
@@ -177,7 +179,7 @@ func (b *Bridge) offsetsFetched(_ context.Context, _ *kgo.Client, resp *kmsg.Off
 	return nil
 }
 
-func (b *Bridge) seed(p *partition, base int64, epoch int32, metadata *string) {
+func (b *Bridge) seed(p *partition, base int64, epoch int32, metadata *string) *frontier.Frontier {
 	cfg := frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id, Base: base, Epoch: epoch}
 	if metadata != nil && *metadata != "" {
 		m, err := frontier.Decode(b.cfg.Group, p.topic, p.id, base, *metadata)
@@ -188,7 +190,16 @@ func (b *Bridge) seed(p *partition, base int64, epoch int32, metadata *string) {
 		}
 		cfg.Restored = m
 	}
-	p.setFrontier(frontier.New(cfg))
+	f := frontier.New(cfg)
+	b.setFrontier(p, f)
+	return f
+}
+
+// setFrontier also has the partition's commits say whether its topic is braked.
+func (b *Bridge) setFrontier(p *partition, f *frontier.Frontier) {
+	on, _ := p.brake.state()
+	f.SetHeld(on)
+	p.setFrontier(f)
 }
 
 // revoked hands partitions over: what has started finishes, is committed, and
@@ -205,6 +216,10 @@ func (b *Bridge) revoked(_ context.Context, _ *kgo.Client, gone map[string][]int
 	b.quiet(gone)
 }
 
+// rejoinMargin is what a hand-over leaves of the rebalance timeout: two
+// heartbeats until it is begun, and the way back into the group.
+const rejoinMargin = 11 * time.Second
+
 // handOver drains, commits and fences.
 func (b *Bridge) handOver(ps []*partition) {
 	begun := time.Now()
@@ -212,14 +227,14 @@ func (b *Bridge) handOver(ps []*partition) {
 		b.queue.giveBack(p)
 		p.drain()
 	}
-	b.awaitDrain(ps)
+	b.awaitDrain(ps, begun)
 	for _, p := range ps {
 		p.yield()
 	}
 	b.reshare() // lowered before the commit lets the next owner start
 	drained := time.Now()
-	deadline := begun.Add(b.cfg.RebalanceTimeout())
-	if b.isStopping() {
+	deadline := begun.Add(b.cfg.RebalanceTimeout() - rejoinMargin)
+	if !b.stopBegan().IsZero() {
 		deadline = drained.Add(lastCommit)
 	}
 	err := b.commitBefore(deadline, ps)
@@ -247,9 +262,12 @@ func names(ps []*partition) map[string][]int32 {
 }
 
 // awaitDrain waits until everything that has started is finished, at most the
-// drain timeout.
-func (b *Bridge) awaitDrain(ps []*partition) {
-	limit := time.NewTimer(b.cfg.DrainTimeout)
+// drain timeout from when it, or a stop of everything, began.
+func (b *Bridge) awaitDrain(ps []*partition, begun time.Time) {
+	if stop := b.stopBegan(); !stop.IsZero() && stop.Before(begun) {
+		begun = stop
+	}
+	limit := time.NewTimer(time.Until(begun.Add(b.cfg.DrainTimeout)))
 	defer limit.Stop()
 	for _, p := range ps {
 		select {
@@ -294,12 +312,15 @@ func (b *Bridge) find(m map[string][]int32) []*partition {
 // records were cut off.
 func (b *Bridge) fence(ps []*partition, cause error) (abandoned int) {
 	for _, p := range ps {
-		room, n := p.fence(cause)
+		room, n, first := p.fence(cause)
+		if !first {
+			continue // leave and revoked may both be at it
+		}
 		b.exposure.Release(room)
 		b.uncovered.Add(int64(-room))
 		abandoned += n
 		if p.paused {
-			b.metrics.paused.Add(-1)
+			b.paused.Add(-1)
 		}
 		b.troubles.end(p.trouble())
 	}
@@ -343,12 +364,6 @@ func (b *Bridge) sayBrakes(gained map[string][]int32) {
 			b.brakeTripped(topic)
 		}
 	}
-}
-
-func (b *Bridge) isStopping() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.stopping
 }
 
 // trouble is the key of what is wrong with this partition.

@@ -112,7 +112,7 @@ func TestAttemptGivesBackWhatItTook(t *testing.T) {
 					p.drain()
 					time.Sleep(time.Duration(rng.IntN(5_000)) * time.Millisecond)
 				}
-				room, _ := p.fence(errLost)
+				room, _, _ := p.fence(errLost)
 				r.exposure.Release(room)
 			}
 			r.api.Script(nil)
@@ -122,7 +122,7 @@ func TestAttemptGivesBackWhatItTook(t *testing.T) {
 				t.Errorf("seed %d: %d records of the partition that stayed were not delivered", seed, s.Open)
 			}
 			for _, p := range ps {
-				room, active := p.fence(errLost)
+				room, active, _ := p.fence(errLost)
 				r.exposure.Release(room)
 				if active != 0 {
 					t.Errorf("seed %d: %d records never ended", seed, active)
@@ -172,7 +172,7 @@ func TestSmallShareIsNotSpentOnExpiredTokens(t *testing.T) {
 		if n := r.api.Ledger().Requests[stellartest.KindInsert]; n != 64 {
 			t.Errorf("%d requests for 64 documents: the others ran into a 401", n)
 		}
-		room, _ := p.fence(errLost)
+		room, _, _ := p.fence(errLost)
 		r.exposure.Release(room)
 		r.expectNothingLeft(t)
 	})
@@ -196,7 +196,7 @@ func TestSlowTokenCallIsFollowedByNoBurst(t *testing.T) {
 		if n := r.api.MaxInWindow(time.Second); n > 10+r.cfg.RateBurst {
 			t.Errorf("%d requests in one second at 10/s and a burst of %d", n, r.cfg.RateBurst)
 		}
-		room, _ := p.fence(errLost)
+		room, _, _ := p.fence(errLost)
 		r.exposure.Release(room)
 	})
 }
@@ -255,7 +255,7 @@ func TestClosedGateSpendsNoTokens(t *testing.T) {
 		}
 		r.api.Script(nil)
 		all.Wait()
-		room, _ := p.fence(errLost)
+		room, _, _ := p.fence(errLost)
 		r.exposure.Release(room)
 		r.expectNothingLeft(t)
 	})

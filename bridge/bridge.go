@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
@@ -128,7 +129,10 @@ type Bridge struct {
 	cancelPoll atomic.Pointer[context.CancelFunc] // ends the poll that waits
 	client     *kgo.Client                        // the member
 	admin      *kadm.Client                       // a client of its own: it answers while the member is in a rebalance
+	stop       sync.Once
 	life       context.Context
+	ending     context.Context // ends when a stop may wait for no commit any more; child of life
+	endEnding  context.CancelFunc
 	member     context.Context // the group client's: ended when it cannot leave by itself
 	endMember  context.CancelFunc
 
@@ -148,6 +152,7 @@ type Bridge struct {
 	commitTurn chan struct{} // capacity 1: one commit at a time
 	uncovered  counter       // settled documents that no commit covers
 	due        chan struct{} // capacity 1: a commit is due
+	paused     counter       // partitions whose fetches are paused
 	nudged     chan struct{} // capacity 1: the poll loop has partitions to tend
 
 	mu         sync.Mutex
@@ -155,10 +160,11 @@ type Bridge struct {
 	brakes     map[string]*brake
 	totals     map[string]int // partitions of each consumed topic, owned or not
 	topicIDs   map[string][16]byte
-	shares     shares // that count now, and
-	looked     shares // as last looked at
-	blind      bool   // the last look failed
-	stopping   bool
+	shares     shares         // that count now, and
+	looked     shares         // as last looked at
+	blind      bool           // the last look failed
+	stopped    time.Time      // when the stop began; zero: it has not
+	said       map[place]bool // partitions whose first start was told
 }
 
 // New checks cfg and makes a Bridge; it connects to nothing yet. The errors
@@ -187,6 +193,7 @@ func New(cfg Config) (*Bridge, error) {
 		brakes:     make(map[string]*brake),
 		totals:     make(map[string]int),
 		topicIDs:   make(map[string][16]byte),
+		said:       make(map[place]bool),
 	}
 	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
@@ -213,6 +220,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errStopped)
 	b.life = life
+	b.ending, b.endEnding = context.WithCancel(life)
+	defer b.endEnding()
 	b.member, b.endMember = context.WithCancel(life)
 	visitor, err := kgo.NewClient(append(b.cfg.Kafka[:len(b.cfg.Kafka):len(b.cfg.Kafka)],
 		kgo.ClientID(b.cfg.Instance), kgo.WithContext(life), kgo.DisableClientMetrics())...)
@@ -228,10 +237,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	if b.client, err = kgo.NewClient(b.memberOptions()...); err != nil {
 		return fmt.Errorf("make Kafka group client: %w", err)
 	}
-	g, life := errgroup.WithContext(life)
-	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes} {
+	var g errgroup.Group
+	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search} {
 		g.Go(func() error { part(life); return nil })
 	}
+	context.AfterFunc(ctx, b.beginStop) // now, even if a rebalance holds up the poll loop; leave waits for its end
 	b.poll(ctx)
 	b.leave(visitor)
 	stop(errStopped)
@@ -240,17 +250,40 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return err
 }
 
-// leaveWait is how long the group client may take to leave.
-const leaveWait = time.Second
+const (
+	lastCommit = 10 * time.Second // how long a stop tries to commit what its drain has finished
+	leaveWait  = time.Second      // and the group client may take to leave
+)
+
+// beginStop has every partition finish what it has started and begin nothing
+// more. Who is handed over meanwhile, to whomever, has no more time than the
+// stop has.
+func (b *Bridge) beginStop() {
+	b.stop.Do(func() {
+		b.mu.Lock()
+		b.stopped = time.Now()
+		b.mu.Unlock()
+		for _, p := range b.owned() {
+			b.queue.giveBack(p)
+			p.drain()
+		}
+		time.AfterFunc(b.cfg.DrainTimeout+lastCommit, b.endEnding)
+	})
+}
+
+// stopBegan is when the stop began; zero: it has not.
+func (b *Bridge) stopBegan() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stopped
+}
 
 // leave hands everything over and leaves the group. It does not wait for kgo
 // to call revoked, which it does only once a join that is under way has ended:
 // another member's drain or a dead one's session can hold that up for longer
 // than a pod has.
 func (b *Bridge) leave(visitor *kgo.Client) {
-	b.mu.Lock()
-	b.stopping = true
-	b.mu.Unlock()
+	b.beginStop()
 	b.client.AllowRebalance()
 	if ps := b.owned(); len(ps) > 0 {
 		b.handOver(ps)
@@ -273,14 +306,45 @@ func (b *Bridge) leave(visitor *kgo.Client) {
 func (b *Bridge) leaveFor(visitor *kgo.Client, id string) {
 	ctx, cancel := context.WithTimeout(b.life, leaveWait)
 	defer cancel()
+	if err := b.leaveInName(ctx, visitor, id); err != nil && !errors.Is(err, kerr.UnknownMemberID) {
+		b.log.Warn("leave group: the next owner starts after the session timeout", "error", err)
+	}
+}
+
+func (b *Bridge) leaveInName(ctx context.Context, visitor *kgo.Client, id string) error {
+	if b.cfg.Protocol == "consumer" {
+		return b.leaveConsumer(ctx, visitor, id)
+	}
+	return b.leaveClassic(ctx, visitor, id)
+}
+
+func (b *Bridge) leaveClassic(ctx context.Context, visitor *kgo.Client, id string) error {
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Group, req.MemberID = b.cfg.Group, id
 	m := kmsg.NewLeaveGroupRequestMember()
 	m.MemberID = id
 	req.Members = append(req.Members, m)
-	if _, err := req.RequestWith(ctx, visitor); err != nil {
-		b.log.Warn("leave group: the next owner starts after the session timeout", "error", err)
+	resp, err := req.RequestWith(ctx, visitor)
+	if err != nil {
+		return err
 	}
+	for _, m := range resp.Members {
+		if err := kerr.ErrorForCode(m.ErrorCode); err != nil {
+			return err
+		}
+	}
+	return kerr.ErrorForCode(resp.ErrorCode)
+}
+
+// leaveConsumer leaves as KIP-848 has it: a heartbeat of epoch -1.
+func (b *Bridge) leaveConsumer(ctx context.Context, visitor *kgo.Client, id string) error {
+	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	req.Group, req.MemberID, req.MemberEpoch = b.cfg.Group, id, -1
+	resp, err := req.RequestWith(ctx, visitor)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.ErrorCode)
 }
 
 func (b *Bridge) gateChanged(closed bool, why stellar.Answer) {

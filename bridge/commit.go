@@ -25,29 +25,57 @@ func (b *Bridge) commitSoon(units int) {
 	}
 }
 
+const (
+	commitWait = 5 * time.Second // how long one commit may take
+	mostRest   = 3 * time.Second // and a partition rests after one that failed
+)
+
 // keepCommitting commits what has changed: each interval, and earlier when
-// enough is settled and not covered. One at a time, until ctx ends.
+// enough is settled and not covered. One at a time, until ctx ends. A partition
+// whose commit fails rests for a while; the others go on without it.
 func (b *Bridge) keepCommitting(ctx context.Context) {
 	tick := time.NewTicker(b.cfg.CommitInterval)
 	defer tick.Stop()
-	wait := fullJitter(mostWait / 10)
 	for {
 		select {
 		case <-b.due:
 		case <-tick.C:
 			b.exposure.Look()
-			if b.metrics.paused.Load() > 0 {
+			if b.paused.Load() > 0 {
 				b.nudge() // who must wait and who may go on is for the poll loop to see
 			}
 		case <-ctx.Done():
 			return
 		}
-		if err := b.commit(ctx, b.owned()); err == nil {
-			wait.Reset()
-		} else if pause(ctx, wait.NextBackOff()) != nil {
-			return
-		}
+		b.commitOnce(ctx)
 	}
+}
+
+func (b *Bridge) commitOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commitWait)
+	defer cancel()
+	now := time.Now()
+	b.commit(ctx, slices.DeleteFunc(b.owned(), func(p *partition) bool { return p.rests(now) }))
+}
+
+// refusals are the partitions whose commit failed, and why.
+type refusals map[*partition]error
+
+// all says of every partition that it failed so.
+func all(ps []*partition, err error) refusals {
+	r := make(refusals, len(ps))
+	for _, p := range ps {
+		r[p] = err
+	}
+	return r
+}
+
+// any is one of the reasons, nil if there is none.
+func (r refusals) any() error {
+	for p, err := range r {
+		return fmt.Errorf("commit offset of %s/%d: %w", p.topic, p.id, err)
+	}
+	return nil
 }
 
 // commit sends one atomic snapshot of each partition that has changed. The
@@ -60,12 +88,14 @@ func (b *Bridge) keepCommitting(ctx context.Context) {
 // group forms: that lasts until the last member has come or, after a crash,
 // its session has ended, and delivery would stop at its bound for as long. The
 // broker takes commits meanwhile.
-func (b *Bridge) commit(ctx context.Context, ps []*partition) error {
-	if !slices.ContainsFunc(ps, (*partition).dirty) {
+func (b *Bridge) commit(ctx context.Context, ps []*partition) refusals {
+	ps = changed(ps)
+	if len(ps) == 0 {
+		b.sayCommit() // who had trouble may be gone
 		return nil
 	}
 	if err := enqueue(ctx, b.commitTurn); err != nil {
-		return err
+		return all(ps, err)
 	}
 	defer func() { <-b.commitTurn }()
 	c := b.commitment(ps)
@@ -74,28 +104,72 @@ func (b *Bridge) commit(ctx context.Context, ps []*partition) error {
 	}
 	begun := time.Now()
 	resp, err := c.req.RequestWith(ctx, b.client)
-	if err == nil {
-		err = b.acknowledged(c, resp)
+	var refused refusals
+	if err != nil {
+		refused = all(c.partitions(), err)
+	} else {
+		refused = b.acknowledged(c, resp)
 	}
-	b.metrics.committed(err, time.Since(begun))
-	b.sayCommit(ctx, err)
-	return err
+	b.metrics.committed(len(refused) == 0, time.Since(begun))
+	for _, p := range c.partitions() {
+		p.committed(refused[p], time.Now())
+	}
+	b.sayCommit()
+	return refused
 }
 
-func (b *Bridge) sayCommit(ctx context.Context, err error) {
+// sayCommit tells the first of the partitions that cannot be committed, as
+// long as there is one. A rebalance and a map to be shortened are none.
+func (b *Bridge) sayCommit() {
+	for _, p := range b.owned() {
+		if err := p.refusal(); err != nil {
+			b.troubles.begin("commit", fmt.Sprintf("offsets are not committed, delivery stops at MAX_REPEATS: %s/%d: %s", p.topic, p.id, explainKafka(err)))
+			return
+		}
+	}
+	b.troubles.end("commit")
+}
+
+// committed notes what came of the partition's commit.
+func (p *partition) committed(err error, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case err == nil:
-		b.troubles.end("commit")
-	case ctx.Err() != nil || errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.OffsetMetadataTooLarge):
-	default:
-		b.troubles.begin("commit", fmt.Sprintf("offsets are not committed, delivery stops at MAX_REPEATS: %v", err))
+		p.refused, p.rest, p.restUntil = nil, nil, time.Time{}
+		return
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		return // a shorter one goes at once
+	case p.rest == nil:
+		p.rest = fullJitter(mostRest)
+	}
+	p.restUntil = now.Add(p.rest.NextBackOff())
+	if !errors.Is(err, kerr.RebalanceInProgress) {
+		p.refused = err
 	}
 }
 
-// dirty reports whether a commit would say something new of the partition.
-func (p *partition) dirty() bool {
-	f := p.frontier()
-	return f != nil && f.Dirty()
+func (p *partition) rests(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Before(p.restUntil)
+}
+
+// refusal is why the last commit failed, nil if it did not.
+func (p *partition) refusal() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
+}
+
+// changed are the partitions of which a commit would say something new.
+func changed(ps []*partition) (dirty []*partition) {
+	for _, p := range ps {
+		if f := p.frontier(); f != nil && f.Dirty() {
+			dirty = append(dirty, p)
+		}
+	}
+	return dirty
 }
 
 // commitment is one commit on its way.
@@ -106,7 +180,15 @@ type commitment struct {
 
 type snapshot struct {
 	frontier.Snapshot
+	p *partition
 	f *frontier.Frontier
+}
+
+func (c *commitment) partitions() (ps []*partition) {
+	for _, s := range c.snapshots {
+		ps = append(ps, s.p)
+	}
+	return ps
 }
 
 func (b *Bridge) commitment(ps []*partition) *commitment {
@@ -123,7 +205,7 @@ func (b *Bridge) commitment(ps []*partition) *commitment {
 		if !ok {
 			continue
 		}
-		c.snapshots[place{topic: p.topic, partition: p.id}] = snapshot{s, f}
+		c.snapshots[place{topic: p.topic, partition: p.id}] = snapshot{s, p, f}
 		i, ok := topics[p.topic]
 		if !ok {
 			i = len(c.req.Topics)
@@ -165,8 +247,8 @@ func (c *commitment) name(t kmsg.OffsetCommitResponseTopic) string {
 
 // acknowledged frees the room of what the commit covers, partition by
 // partition: what the broker did not take stays dirty.
-func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) error {
-	var first error
+func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) refusals {
+	refused := all(c.partitions(), errUnanswered)
 	for _, t := range resp.Topics {
 		topic := c.name(t)
 		for _, rp := range t.Partitions {
@@ -174,50 +256,71 @@ func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) er
 			if !ok {
 				continue
 			}
-			err := kerr.ErrorForCode(rp.ErrorCode)
-			switch {
-			case err == nil:
-				room := s.f.Committed(s.Snapshot)
-				b.exposure.Release(room)
-				b.uncovered.Add(int64(-room))
-			case errors.Is(err, kerr.OffsetMetadataTooLarge):
-				s.f.TooLong(len(s.Metadata))
-				signal(b.due)
+			if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
+				refused[s.p] = err
+				b.shorten(s, err)
+				continue
 			}
-			if err != nil && first == nil {
-				first = fmt.Errorf("commit offset of %s/%d: %w", topic, rp.Partition, err)
-			}
+			delete(refused, s.p)
+			room := s.f.Committed(s.Snapshot)
+			b.exposure.Release(room)
+			b.uncovered.Add(int64(-room))
 		}
 	}
-	return first
+	return refused
 }
 
-// commitBefore commits what a drain has finished, until it is acknowledged or
-// the deadline has passed.
+var errUnanswered = errors.New("the broker's answer leaves it out")
+
+// shorten has a shorter map committed at once where the broker does not take
+// one of this length.
+func (b *Bridge) shorten(s snapshot, err error) {
+	if errors.Is(err, kerr.OffsetMetadataTooLarge) {
+		s.f.TooLong(len(s.Metadata))
+		signal(b.due)
+	}
+}
+
+// commitTries is how often a stop tries a commit that seems hopeless: the group
+// may have moved on a moment before we are told our new generation, and a broker
+// that has just come back may not know the topic yet.
+const commitTries = 4
+
+var hopeless = []error{
+	// The group has gone on without this member.
+	kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.StaleMemberEpoch, kerr.FencedMemberEpoch, kerr.GroupAuthorizationFailed,
+	// There is nothing to commit to.
+	kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.TopicAuthorizationFailed,
+}
+
+// commitBefore commits what a drain has finished, until all is acknowledged or
+// given up, or the deadline has passed. The error is one of those given up.
 func (b *Bridge) commitBefore(deadline time.Time, ps []*partition) error {
-	ctx, cancel := context.WithDeadline(b.life, deadline)
+	ctx, cancel := context.WithDeadline(b.ending, deadline)
 	defer cancel()
 	wait := fullJitter(time.Second)
-	for hopelessly := 0; ; {
-		err := b.commit(ctx, ps)
-		if hopeless(err) {
-			hopelessly++ // once or twice: the group may have moved on a moment before we are told our new generation
+	lost := make(refusals)
+	for tries := 1; ; tries++ {
+		refused := b.commit(ctx, ps)
+		ps = nil
+		longMap := false
+		for p, err := range refused {
+			if tries >= commitTries && isOneOf(err, hopeless) {
+				lost[p] = err
+				continue
+			}
+			ps = append(ps, p)
+			longMap = longMap || errors.Is(err, kerr.OffsetMetadataTooLarge)
 		}
-		if err == nil || hopelessly > 3 {
-			return err
+		if len(ps) == 0 {
+			return lost.any()
 		}
-		if pause(ctx, wait.NextBackOff()) != nil {
-			return err
+		if !longMap && pause(ctx, wait.NextBackOff()) != nil {
+			return refused.any()
 		}
 	}
 }
 
-// hopeless reports whether the group has gone on without this member.
-func hopeless(err error) bool {
-	for _, gone := range []error{kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.StaleMemberEpoch, kerr.FencedMemberEpoch, kerr.GroupAuthorizationFailed} {
-		if errors.Is(err, gone) {
-			return true
-		}
-	}
-	return false
+func isOneOf(err error, errs []error) bool {
+	return slices.ContainsFunc(errs, func(e error) bool { return errors.Is(err, e) })
 }

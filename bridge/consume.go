@@ -110,9 +110,7 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 	}
 	f := p.frontier()
 	if f == nil {
-		f = frontier.New(frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id,
-			Base: ft.Records[0].Offset, Epoch: -1})
-		p.setFrontier(f)
+		f = b.seed(p, ft.Records[0].Offset, -1, nil)
 	}
 	b.troubles.end(p.trouble())
 	now := time.Now()
@@ -184,7 +182,7 @@ func (b *Bridge) fetchFailed(topic string, id int32, err error) (failed bool) {
 			"%s/%d is held at offset %d: a batch decompresses to more than a quarter of BUFFER_BYTES; raise it",
 			topic, id, tooLarge.Offset))
 	default:
-		b.troubles.begin(p.trouble(), fmt.Sprintf("%s/%d cannot be fetched: %s", topic, id, explainKafka(err)))
+		b.troubles.strike(p.trouble(), fmt.Sprintf("%s/%d cannot be fetched: %s", topic, id, explainKafka(err)))
 	}
 	return true
 }
@@ -199,14 +197,14 @@ func (b *Bridge) renew(p *partition, cut int64) {
 	if f == nil {
 		return
 	}
-	base, settled := f.Settled()
-	base = min(base, cut)
 	b.queue.giveBack(p)
 	b.fence([]*partition{p}, errCutOff)
+	base, settled := f.Settled() // what settles from here on is refused, so nothing is missed
+	base = min(base, cut)
 	anew := newPartition(b.life, p.topic, p.topicID, p.id, p.brake)
 	g := frontier.New(frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id, Base: base, Epoch: -1, Restored: settled})
 	g.DropFrom(cut)
-	anew.setFrontier(g)
+	b.setFrontier(anew, g)
 	anew.born = b.polls
 	b.mu.Lock()
 	b.partitions[p.topic][p.id] = anew
@@ -220,13 +218,6 @@ func (b *Bridge) forgetFrom(p *partition, loss *kgo.ErrDataLoss) {
 	b.renew(p, loss.ResetTo)
 	b.log.Error("records were lost in Kafka by an unclean leader election", "topic", p.topic, "partition", p.id,
 		"from", loss.ResetTo, "to", loss.ConsumedTo)
-}
-
-// outOfRange holds a partition whose position is outside its log. kgo would
-// ask for it tens of thousands of times a second, so it is paused first.
-func (b *Bridge) outOfRange(p *partition) {
-	p.lost = true
-	b.tendPartition(p)
 }
 
 // tend pauses the partitions whose records must wait in Kafka and resumes
@@ -244,18 +235,18 @@ func (b *Bridge) tendPartition(p *partition) {
 	if (held || crowded) && !p.paused {
 		b.client.PauseFetchPartitions(one)
 		p.paused = true
-		b.metrics.paused.Add(1)
+		b.paused.Add(1)
 	}
 	if held {
 		b.giveQueueBack(p)
 	}
-	if p.lost && b.mend(p) {
-		p.lost = false
+	if p.strayed.Load() {
+		b.mend(p)
 		held = p.held()
 	}
 	if !held && !crowded && p.paused {
 		p.paused = false
-		b.metrics.paused.Add(-1)
+		b.paused.Add(-1)
 		b.client.ResumeFetchPartitions(one)
 	}
 	b.queue.revive(p)
@@ -273,56 +264,4 @@ func (b *Bridge) giveQueueBack(p *partition) {
 func (b *Bridge) rewind(p *partition, to int64) {
 	p.next = to
 	b.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.topic: {p.id: {Epoch: -1, Offset: to}}})
-}
-
-// mend finds where a partition can go on whose position is outside its log.
-// Below the start of the log the records are gone by retention, which is said
-// and counted; beyond its end the log was truncated or the topic replaced, and
-// only a person can tell what to do.
-func (b *Bridge) mend(p *partition) (mended bool) {
-	ctx, cancel := context.WithTimeout(b.life, pollWait)
-	defer cancel()
-	start, end, err := b.logRange(ctx, p)
-	if err != nil {
-		b.troubles.begin(p.trouble(), fmt.Sprintf("%s/%d is held, its log cannot be looked up: %s", p.topic, p.id, explainKafka(err)))
-		return false
-	}
-	f := p.frontier()
-	at := p.next
-	if at < 0 && f != nil {
-		at = f.Stats().Base
-	}
-	switch {
-	case at > end:
-		b.troubles.begin(p.trouble(), fmt.Sprintf(
-			"%s/%d is held: offset %d is beyond the end of the log, %d; the log was truncated or the topic replaced. "+
-				"Reset the group's offset of this partition, then restart", p.topic, p.id, at, end))
-		return false
-	case at < start:
-		b.metrics.lostToRetention.WithLabelValues(p.topic).Add(float64(start - at))
-		b.log.Error("records were lost to retention before they were read: the topic keeps them too short, or this group was away too long",
-			"topic", p.topic, "partition", p.id, "from", at, "to", start, "offsets", start-at)
-		if f != nil {
-			f.Add(start-1, -1, 0, time.Now())
-			f.Settle(start-1, 0)
-		}
-		at = start
-	}
-	b.rewind(p, at)
-	b.troubles.end(p.trouble())
-	return true
-}
-
-func (b *Bridge) logRange(ctx context.Context, p *partition) (start, end int64, err error) {
-	starts, err := b.admin.ListStartOffsets(ctx, p.topic)
-	if err != nil {
-		return 0, 0, err
-	}
-	ends, err := b.admin.ListEndOffsets(ctx, p.topic)
-	if err != nil {
-		return 0, 0, err
-	}
-	s, _ := starts.Lookup(p.topic, p.id)
-	e, _ := ends.Lookup(p.topic, p.id)
-	return s.Offset, e.Offset, errors.Join(s.Err, e.Err)
 }

@@ -208,6 +208,7 @@ func TestFailedCommitStaysDue(t *testing.T) {
 		m.expectNotReady("offsets are not committed")
 		h.Remove()
 		w.settled(time.Minute)
+		time.Sleep(time.Second) // for the answer
 		m.expectReady()
 		m.end()
 		w.start(nil)

@@ -37,7 +37,6 @@ type metrics struct {
 	lastDelivered   *prometheus.GaugeVec // by topic and format
 
 	lastCommit atomic.Int64 // unix nanoseconds
-	paused     atomic.Int64 // partitions held
 }
 
 func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
@@ -126,13 +125,10 @@ func (m *metrics) attempt(a stellar.Answer) {
 	m.attempts.WithLabelValues(a.Verdict.String(), string(a.Certainty), a.Reason).Inc()
 }
 
-func (m *metrics) took(_ stellar.Answer, d time.Duration) { m.seconds.Observe(d.Seconds()) }
-
-func (m *metrics) committed(err error, took time.Duration) {
-	result := "ok"
-	if err != nil {
-		result = "failed"
-	} else {
+func (m *metrics) committed(ok bool, took time.Duration) {
+	result := "failed"
+	if ok {
+		result = "ok"
 		m.lastCommit.Store(time.Now().UnixNano())
 	}
 	m.commits.WithLabelValues(result).Inc()

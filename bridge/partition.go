@@ -3,6 +3,9 @@ package bridge
 import (
 	"context"
 	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
 
 	"serbridge/bridge/frontier"
 )
@@ -37,6 +40,10 @@ type partition struct {
 	f       *frontier.Frontier
 	yielded bool // its part of the rate is the next owner's
 
+	refused   error                       // of the last commit, nil: it was taken
+	rest      *backoff.ExponentialBackOff // after commits that failed
+	restUntil time.Time
+
 	// The rest belongs to the queue's lock.
 	queued []*record
 	inTurn bool
@@ -46,7 +53,8 @@ type partition struct {
 	next   int64 // offset after the last one received; -1: none yet
 	paused bool
 	born   uint64 // number of the poll in which it took another's place: that poll's records are not for it
-	lost   bool   // the position is outside the log: held until it is mended
+
+	astray // the position is outside the log
 }
 
 func newPartition(ctx context.Context, topic string, topicID [16]byte, id int32, k *brake) *partition {
@@ -105,30 +113,31 @@ func (p *partition) drain() (idle <-chan struct{}) {
 }
 
 // fence ends the assignment: no answer counts from here on. It returns the
-// room of what was settled and not covered, and how many records it cuts off.
-func (p *partition) fence(cause error) (room, abandoned int) {
+// room of what was settled and not covered, and how many records it cuts off;
+// first is false when that was done before.
+func (p *partition) fence(cause error) (room, abandoned int, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == fenced {
-		return 0, 0
+		return 0, 0, false
 	}
 	p.state = fenced
 	p.abandon(cause)
 	if p.f != nil {
 		room = p.f.Fence()
 	}
-	return room, p.active
+	return room, p.active, true
 }
 
 // held reports whether records of the partition must wait in Kafka: the topic
 // is braked, the window is at its edge, or the position is outside the log.
 func (p *partition) held() bool {
-	if p.lost {
+	if p.strayed.Load() {
 		return true
 	}
 	if on, _ := p.brake.state(); on && !p.brake.trying() {
 		return true
 	}
 	f := p.frontier()
-	return f != nil && f.Holds(max(p.next, f.Stats().Base))
+	return f != nil && f.Holds(max(p.next, f.Base()))
 }

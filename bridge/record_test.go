@@ -242,7 +242,7 @@ func TestDrainOfAnIdlePartitionDoesNotWait(t *testing.T) {
 	p := ownPartition(t.Context())
 	<-p.drain()
 	<-p.drain() // a second one finds it so
-	if room, n := p.fence(errAbandoned); room+n != 0 {
+	if room, n, _ := p.fence(errAbandoned); room+n != 0 {
 		t.Errorf("fence: room %d, %d cut off", room, n)
 	}
 }
@@ -254,10 +254,10 @@ func TestFenceGivesRoomBackOnce(t *testing.T) {
 	send(r, &document{r: r}, stored)
 	kept, _ := r.settled()
 	p.frontier().Settle(0, kept)
-	if room, n := p.fence(errLost); room != 3 || n != 1 {
+	if room, n, _ := p.fence(errLost); room != 3 || n != 1 {
 		t.Errorf("room %d, cut off %d, want 3 and 1", room, n)
 	}
-	if room, n := p.fence(errLost); room+n != 0 {
+	if room, n, _ := p.fence(errLost); room+n != 0 {
 		t.Errorf("again: room %d, cut off %d", room, n)
 	}
 	if p.frontier().Settle(0, 3) {
@@ -303,7 +303,7 @@ func TestRoomAddsUp(t *testing.T) {
 				case 0:
 					p.drain()
 				case 1:
-					room, _ := p.fence(errLost)
+					room, _, _ := p.fence(errLost)
 					b.exposure.Release(room)
 				default: // a commit
 					if s, ok := p.frontier().Snapshot(); ok {
@@ -312,7 +312,7 @@ func TestRoomAddsUp(t *testing.T) {
 				}
 			}
 			for _, p := range ps {
-				room, active := p.fence(errLost)
+				room, active, _ := p.fence(errLost)
 				b.exposure.Release(room)
 				if active != 0 {
 					t.Errorf("seed %d: %d records never ended: a drain would wait for ever", seed, active)

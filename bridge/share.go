@@ -83,8 +83,9 @@ func (b *Bridge) reshare() {
 func (b *Bridge) count() (owned, total int, byBacklog float64) {
 	unseen := 0
 	for topic, ids := range b.partitions {
+		known := b.totals[topic] > 0 // else all of them would seem to be ours
 		for id, p := range ids {
-			if p.hasShare() {
+			if known && p.hasShare() {
 				owned++
 				share, seen := b.shares[place{topic: topic, partition: id}]
 				if byBacklog += share; !seen {

@@ -77,3 +77,15 @@ func TestAllMembersLookAtTheSameMarks(t *testing.T) {
 		}
 	})
 }
+
+// A member that knows only its own partitions must not take them for all there are: each member would take the whole
+// limit.
+func TestUnknownTopicHasNoShare(t *testing.T) {
+	b := &Bridge{totals: map[string]int{"known": 4}, partitions: map[string]map[int32]*partition{
+		"known": {0: newPartition(t.Context(), "known", [16]byte{}, 0, newBrake(0))},
+		"new":   {0: newPartition(t.Context(), "new", [16]byte{}, 0, newBrake(0))},
+	}}
+	if owned, total, _ := b.count(); owned != 1 || total < 5 {
+		t.Errorf("owns %d of %d, want 1 of at least 5", owned, total)
+	}
+}

@@ -236,6 +236,9 @@ func (b *Bridge) place(offsets map[string]map[int32]kgo.Offset, commits kadm.Off
 // sayStart tells what a fresh start means: how much there is to deliver, and
 // how long that takes at the rate.
 func (b *Bridge) sayStart(ctx context.Context, topics []string, ps []*partition) {
+	if ps = b.untold(ps); len(ps) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, pollWait) // what is said is no reason to wait long
 	defer cancel()
 	ends, err := b.admin.ListEndOffsets(ctx, topics...)
@@ -252,7 +255,7 @@ func (b *Bridge) sayStart(ctx context.Context, topics []string, ps []*partition)
 		start, _ := starts.Lookup(p.topic, p.id)
 		from := start.Offset
 		if f := p.frontier(); f != nil {
-			from = f.Stats().Base
+			from = f.Base()
 		}
 		records += max(0, end.Offset-from)
 	}
@@ -262,6 +265,20 @@ func (b *Bridge) sayStart(ctx context.Context, topics []string, ps []*partition)
 		attrs = append(attrs, "at_the_rate", took.Round(time.Second))
 	}
 	b.log.Info("first start of partitions for which the group has no commit", attrs...)
+}
+
+// untold are those whose start was not told yet: an empty one has no commit,
+// and would be told of at each rebalance.
+func (b *Bridge) untold(ps []*partition) (untold []*partition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range ps {
+		if at := (place{topic: p.topic, partition: p.id}); !b.said[at] {
+			b.said[at] = true
+			untold = append(untold, p)
+		}
+	}
+	return untold
 }
 
 // pin gives partitions without a commit the numbered start of their log: kgo

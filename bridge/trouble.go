@@ -26,7 +26,13 @@ type trouble struct {
 	since time.Time
 	count int
 	what  string
+	fades bool // it is over when it has not struck for a while
+	last  time.Time
 }
+
+// fadeAfter is how long a trouble that nothing ends has not struck when it is
+// over: the next fetch of an idle partition brings nothing that would say so.
+const fadeAfter = 30 * time.Second
 
 func newTroubles(log *slog.Logger, health *admin.Health) *troubles {
 	return &troubles{log: log, health: health, now: make(map[string]*trouble)}
@@ -34,7 +40,13 @@ func newTroubles(log *slog.Logger, health *admin.Health) *troubles {
 
 // begin notes that key is in trouble; only the first time, or when the words
 // change, is it logged.
-func (t *troubles) begin(key, what string, attrs ...any) {
+func (t *troubles) begin(key, what string, attrs ...any) { t.note(key, what, false, attrs...) }
+
+// strike is begin for a trouble that is over when it has not struck for a
+// while.
+func (t *troubles) strike(key, what string) { t.note(key, what, true) }
+
+func (t *troubles) note(key, what string, fades bool, attrs ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	tr := t.now[key]
@@ -43,6 +55,7 @@ func (t *troubles) begin(key, what string, attrs ...any) {
 		t.now[key] = tr
 	}
 	tr.count++
+	tr.fades, tr.last = fades, time.Now()
 	if t.silent || sameWords(tr.what, what) {
 		return
 	}
@@ -69,6 +82,33 @@ func (t *troubles) silence() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.silent = true
+}
+
+// keys are those in trouble that begin so.
+func (t *troubles) keys(prefix string) (keys []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key := range t.now {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// fade ends what has not struck for a while.
+func (t *troubles) fade() {
+	t.mu.Lock()
+	var over []string
+	for key, tr := range t.now {
+		if tr.fades && time.Since(tr.last) >= fadeAfter {
+			over = append(over, key)
+		}
+	}
+	t.mu.Unlock()
+	for _, key := range over {
+		t.end(key)
+	}
 }
 
 // end notes that key is well again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -36,8 +37,9 @@ const starting = "starting"
 func (b *Bridge) meet(ctx context.Context) error {
 	wait := fullJitter(mostWait / 2)
 	for {
-		err := b.look(ctx)
+		cluster, err := b.look(ctx)
 		if err == nil {
+			b.cluster = cluster // read without a lock by all who transform, who start later
 			return nil
 		}
 		if err := pause(ctx, wait.NextBackOff()); err != nil {
@@ -48,7 +50,7 @@ func (b *Bridge) meet(ctx context.Context) error {
 
 // look reads the cluster's metadata: its id, and the partitions of what we
 // consume.
-func (b *Bridge) look(ctx context.Context) error {
+func (b *Bridge) look(ctx context.Context) (cluster string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchEvery)
 	defer cancel()
 	topics, cluster, err := b.consumedTopics(ctx)
@@ -56,14 +58,12 @@ func (b *Bridge) look(ctx context.Context) error {
 		if !errors.Is(err, context.Canceled) { // we are ending
 			b.troubles.begin("kafka", "Kafka: "+explainKafka(err))
 		}
-		return err
+		return "", err
 	}
 	b.troubles.end("kafka")
 	b.sayTopics(topics)
 	b.mu.Lock()
-	if b.cluster == "" { // read without the lock by all who transform, who start later
-		b.cluster = cluster
-	}
+	defer b.mu.Unlock()
 	for name := range b.totals { // one that answers with an error still has its partitions, or every member would take the whole limit
 		if _, there := topics[name]; !there && len(b.partitions[name]) == 0 {
 			delete(b.totals, name)
@@ -75,8 +75,7 @@ func (b *Bridge) look(ctx context.Context) error {
 			b.topicIDs[name] = t.ID
 		}
 	}
-	b.mu.Unlock()
-	return nil
+	return cluster, nil
 }
 
 // consumedTopics are the topics by name, or those that the pattern matches and
@@ -111,8 +110,11 @@ func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
 	for name, t := range topics {
 		if t.Err != nil {
 			b.troubles.begin("topic "+name, fmt.Sprintf("topic %s: %s", name, explainKafka(t.Err)))
-		} else {
-			b.troubles.end("topic " + name)
+		}
+	}
+	for _, key := range b.troubles.keys("topic ") {
+		if t, there := topics[strings.TrimPrefix(key, "topic ")]; !there || t.Err == nil {
+			b.troubles.end(key)
 		}
 	}
 	if b.pattern == nil {
@@ -143,7 +145,8 @@ func (b *Bridge) watch(ctx context.Context) {
 		}
 		b.lookAtBacklog(ctx)
 		b.reshare()
-		_ = b.look(ctx)
+		_, _ = b.look(ctx)
+		b.troubles.fade()
 	}
 }
 
