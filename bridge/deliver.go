@@ -211,22 +211,22 @@ func (b *Bridge) weigh(d *document, a stellar.Answer) next {
 	return b.slim(d)
 }
 
-// slim takes the next rung of the slimming ladder: an alert with less beside
-// it beats no alert.
+// slim takes the next rung of the slimming ladder, leaving out one that takes
+// nothing off: an alert with less beside it beats no alert.
 func (b *Bridge) slim(d *document) next {
-	switch d.rung {
-	case 0:
-		d.doc = d.doc.WithoutRaw()
-	case 1:
-		d.doc = d.doc.Bare()
-	default:
-		return giveUp
+	rungs := []func() *transform.Document{d.doc.WithoutRaw, d.doc.Bare}
+	for d.rung < len(rungs) {
+		doc := rungs[d.rung]()
+		d.rung++
+		if doc == d.doc {
+			continue
+		}
+		if d.doc = doc; d.encode() != nil {
+			return giveUp
+		}
+		return slimmer
 	}
-	d.rung++
-	if d.encode() != nil {
-		return giveUp
-	}
-	return slimmer
+	return giveUp
 }
 
 // reason is why the document is dead-lettered.

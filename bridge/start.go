@@ -54,7 +54,7 @@ func (b *Bridge) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 			return nil, fmt.Errorf("resolve start position: %w", context.Cause(ctx))
 		}
 		if !errors.Is(err, errOthersTurn) {
-			b.troubles.begin("start", "start position not resolved, no record of a fresh topic is taken: "+explainKafka(err))
+			b.troubles.begin("start", "start position not resolved; no record is taken of the partitions assigned with it: "+explainKafka(err))
 		}
 		if err := pause(ctx, startWait); err != nil {
 			return nil, fmt.Errorf("resolve start position: %w", err)

@@ -304,13 +304,6 @@ func (f *Frontier) Fence() (room int) {
 	return room
 }
 
-// Fenced reports whether the assignment has ended: nothing of it may be sent any more.
-func (f *Frontier) Fenced() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.fenced
-}
-
 // Rewind gives queued records back, from this offset on (not below the base): as if never received. What is settled
 // there stays in the map, and Add says so when it arrives again.
 //
@@ -425,16 +418,8 @@ func (f *Frontier) Base() int64 {
 	return f.base
 }
 
-// Full reports whether the set is as wide as a map may be: hold new records. Those at or below Top go on, retries
-// included, since they make the map smaller.
-func (f *Frontier) Full() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, full := f.edge()
-	return full
-}
-
-// Holds reports whether this record must wait at the edge of the window: Full, and the offset is above Top.
+// Holds reports whether this record must wait: the set is as wide as a map may be, and the offset is above it. Those in it
+// go on, retries included, since they make the map smaller.
 func (f *Frontier) Holds(offset int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -467,7 +467,7 @@ func TestLateAnswerNeverCommits(t *testing.T) {
 	if room := f.Fence(); room != 6 {
 		t.Errorf("room %d, want 6", room)
 	}
-	if f.Fence() != 0 || f.Settle(1, 1) || f.Committed(s) != 0 || f.Add(10, 1, 0, noon) || !f.Fenced() {
+	if f.Fence() != 0 || f.Settle(1, 1) || f.Committed(s) != 0 || f.Add(10, 1, 0, noon) || !f.Stats().Fenced {
 		t.Error("a fenced frontier goes on")
 	}
 	if _, ok := f.Snapshot(); ok {
@@ -549,8 +549,8 @@ func TestWindowEdgeHoldsNewRecordsOnly(t *testing.T) {
 					f.Settle(o, 0)
 				}
 			}
-			if f.Full() != tt.full || f.Holds(tt.width+1) != tt.full {
-				t.Errorf("full %t, holds %t, want %t", f.Full(), f.Holds(tt.width+1), tt.full)
+			if f.Holds(tt.width+1) != tt.full {
+				t.Errorf("holds %t, want %t", f.Holds(tt.width+1), tt.full)
 			}
 			if f.Holds(tt.width) || f.Holds(0) {
 				t.Error("a record below top is held: the window could never move")
@@ -619,7 +619,7 @@ func TestRoomComesBackOnceUnderConcurrency(t *testing.T) {
 		})
 	}
 	committing.Go(func() {
-		for !f.Fenced() {
+		for !f.Stats().Fenced {
 			if s, ok := f.Snapshot(); ok {
 				kept.Add(int64(f.Committed(s)))
 			}
