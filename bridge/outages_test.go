@@ -13,12 +13,13 @@ import (
 // outage is what an API does to all inserts for ten minutes.
 type outage struct {
 	name   string
-	script func(stellartest.Request) stellartest.Fault
+	script func(stellartest.Request) stellartest.Fault // nil: nobody listens
 	some   bool // some documents are delivered meanwhile
 	stores bool // what is not confirmed may be stored
 }
 
 var outages = []outage{
+	{name: "unreachable"},
 	{name: "401", script: stellartest.Always(stellartest.Unauthorized())},
 	{name: "404", script: stellartest.Always(stellartest.NotFound())},
 	{name: "400", script: stellartest.Always(stellartest.BadRequest())},
@@ -75,6 +76,9 @@ func suffer(t *testing.T, o outage) {
 	const records = 300
 	w := newWorld(t, worldConfig{api: slow})
 	w.api.Script(o.script)
+	if o.script == nil {
+		w.door.Close()
+	}
 	w.produce(0, records)
 	m := w.start(nil)
 	time.Sleep(10 * time.Minute)
@@ -92,6 +96,9 @@ func suffer(t *testing.T, o outage) {
 	}
 	healed := len(w.api.Requests())
 	w.api.Script(nil)
+	if o.script == nil {
+		w.open()
+	}
 	w.settled(6 * time.Minute)
 	repeats := 0
 	if o.stores {
