@@ -92,64 +92,64 @@ func (b *Bridge) unseeded(offsets map[string]map[int32]kgo.Offset) (ps []*partit
 var errOthersTurn = errors.New("another member resolves the start")
 
 // starts returns the committed offsets of the group after they were resolved;
-// errOthersTurn means that they are not yet, and not ours to resolve.
+// errOthersTurn means that some are not yet, and not ours to resolve.
 func (b *Bridge) starts(ctx context.Context, fresh []string) (kadm.OffsetResponses, error) {
 	commits, err := b.admin.FetchOffsets(ctx, b.cfg.Group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
 	}
-	undecided, decider, err := b.undecided(ctx, fresh, commits)
+	undecided, err := b.undecided(ctx, fresh, commits)
 	if err != nil {
 		return nil, err
 	}
 	if len(undecided) == 0 {
 		return commits, nil
 	}
-	if !decider {
-		return nil, errOthersTurn
+	ours := b.toDecide(undecided)
+	if len(ours) > 0 {
+		if err := b.commitStarts(ctx, ours); err != nil {
+			return nil, err
+		}
 	}
-	if err := b.commitStarts(ctx, undecided); err != nil {
-		return nil, err
+	if len(ours) < len(undecided) {
+		return nil, errOthersTurn // theirs are read next time
 	}
 	return b.admin.FetchOffsets(ctx, b.cfg.Group)
 }
 
-// undecided lists the topics whose start is still to be resolved, and whether
-// all of that is this member's to do. A named topic is fresh while the group
-// has no commit for it, and the owner of its partition 0 decides. With a
-// pattern one member decides for all at once, while the group has no commit at
-// all: a topic that the pattern finds later starts at the earliest.
-func (b *Bridge) undecided(ctx context.Context, fresh []string, commits kadm.OffsetResponses) (topics []string, decider bool, err error) {
+// undecided lists the topics whose start is still to be resolved. A named topic
+// is fresh while the group has no commit for it. With a pattern that is all
+// topics at once, while the group has no commit at all: a topic that the
+// pattern finds later starts at the earliest.
+func (b *Bridge) undecided(ctx context.Context, fresh []string, commits kadm.OffsetResponses) ([]string, error) {
 	if b.pattern == nil {
-		decider = true
-		for _, topic := range fresh {
-			if committed(commits, topic) {
-				continue
-			}
-			topics = append(topics, topic)
-			decider = decider && b.partition(topic, 0) != nil
-		}
-		if !decider { // decide those that are ours; the rest is read next time
-			topics = slices.DeleteFunc(topics, func(t string) bool { return b.partition(t, 0) == nil })
-			if len(topics) > 0 {
-				return topics, false, b.commitStarts(ctx, topics)
-			}
-			return fresh, false, nil
-		}
-		return topics, true, nil
+		return slices.DeleteFunc(slices.Clone(fresh), func(t string) bool { return committed(commits, t) }), nil
 	}
 	for topic := range commits {
 		if committed(commits, topic) {
-			return nil, false, nil
+			return nil, nil
 		}
 	}
 	all, _, err := b.consumedTopics(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	topics = all.Names()
+	topics := append(all.Names(), fresh...) // a broker may not know of the latest one yet
 	slices.Sort(topics)
-	return topics, len(topics) > 0 && b.partition(topics[0], 0) != nil, nil
+	return slices.Compact(topics), nil
+}
+
+// toDecide are those of the undecided topics whose start is this member's to
+// resolve: it owns their partition 0, with a pattern that of the first.
+func (b *Bridge) toDecide(undecided []string) []string {
+	others := func(topic string) bool { return b.partition(topic, 0) == nil }
+	if b.pattern != nil {
+		if others(undecided[0]) {
+			return nil
+		}
+		return undecided
+	}
+	return slices.DeleteFunc(slices.Clone(undecided), others)
 }
 
 func committed(commits kadm.OffsetResponses, topic string) bool {
