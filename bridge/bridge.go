@@ -53,6 +53,18 @@ type Config struct {
 	// Transform holds the settings of a topic; nil means the defaults for all.
 	Transform func(topic string) *transform.Settings
 
+	// Read says what a record is; nil: itself. Ended is told what became of each
+	// before its offset counts as settled, from many goroutines; its error holds
+	// the offset, and it is told again. Flush is called before each commit, with
+	// what may be committed already told to Ended; its error holds the commit.
+	Read  func(*kgo.Record) Reading
+	Ended func(context.Context, Outcome) error
+	Flush func(context.Context) error
+
+	// Bounded ends Run by itself once the group has settled each partition up to
+	// the end that its first commit names (frontier.Map.End).
+	Bounded bool
+
 	RateLimit      float64 // requests per second of the whole group; 0: none
 	RateBurst      int     // default 5
 	RateShare      string  // "backlog" (default) or "partitions"
@@ -240,6 +252,12 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var g errgroup.Group
 	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search} {
 		g.Go(func() error { part(life); return nil })
+	}
+	if b.cfg.Bounded {
+		bounded, over := context.WithCancel(ctx)
+		defer over()
+		ctx = bounded
+		g.Go(func() error { b.awaitEnd(life, over); return nil })
 	}
 	context.AfterFunc(ctx, b.beginStop) // now, even if a rebalance holds up the poll loop; leave waits for its end
 	b.poll(ctx)

@@ -103,7 +103,7 @@ func (b *Bridge) commit(ctx context.Context, ps []*partition) refusals {
 		return nil
 	}
 	begun := time.Now()
-	resp, err := c.req.RequestWith(ctx, b.client)
+	resp, err := b.send(ctx, c)
 	var refused refusals
 	if err != nil {
 		refused = all(c.partitions(), err)
@@ -116,6 +116,16 @@ func (b *Bridge) commit(ctx context.Context, ps []*partition) refusals {
 	}
 	b.sayCommit()
 	return refused
+}
+
+// send writes the request, after all that it covers has been flushed.
+func (b *Bridge) send(ctx context.Context, c *commitment) (*kmsg.OffsetCommitResponse, error) {
+	if b.cfg.Flush != nil {
+		if err := b.cfg.Flush(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c.req.RequestWith(ctx, b.client)
 }
 
 // sayCommit tells the first of the partitions that cannot be committed, as

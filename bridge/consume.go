@@ -115,7 +115,12 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 	b.troubles.end(p.trouble())
 	now := time.Now()
 	rs := make([]*record, 0, len(ft.Records))
+	end, bounded := f.End()
 	for _, k := range ft.Records {
+		if bounded && k.Offset >= end {
+			b.passEnd(p, f, end)
+			break
+		}
 		if k.Offset < p.next {
 			b.renew(p, k.Offset)
 			return // it is fetched again, for the new frontier
@@ -133,9 +138,19 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 	}
 	b.metrics.received.WithLabelValues(p.topic).Add(float64(len(rs)))
 	b.queue.push(p, rs)
-	if b.crowded(p) {
+	if b.crowded(p) || bounded && p.over() {
 		b.tendPartition(p)
 	}
+}
+
+// passEnd notes that there is no more of a bounded run: offsets that are left
+// out below its end are gaps.
+func (b *Bridge) passEnd(p *partition, f *frontier.Frontier, end int64) {
+	if p.next < end && f.Base() < end {
+		f.Add(end-1, -1, 0, time.Now())
+		f.Settle(end-1, 0)
+	}
+	p.next = end
 }
 
 // crowded reports whether a partition fills the queue beyond its share. While
@@ -231,8 +246,8 @@ func (b *Bridge) tend() {
 
 func (b *Bridge) tendPartition(p *partition) {
 	one := map[string][]int32{p.topic: {p.id}}
-	held, crowded := p.held(), b.crowded(p)
-	if (held || crowded) && !p.paused {
+	held, full := p.held(), b.crowded(p) || p.over()
+	if (held || full) && !p.paused {
 		b.client.PauseFetchPartitions(one)
 		p.paused = true
 		b.paused.Add(1)
@@ -244,7 +259,7 @@ func (b *Bridge) tendPartition(p *partition) {
 		b.mend(p)
 		held = p.held()
 	}
-	if !held && !crowded && p.paused {
+	if !held && !full && p.paused {
 		p.paused = false
 		b.paused.Add(-1)
 		b.client.ResumeFetchPartitions(one)

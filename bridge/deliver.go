@@ -12,7 +12,6 @@ import (
 	"serbridge/bridge/deadletter"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
-	"serbridge/transform/format"
 )
 
 // dispatch takes records in turn and gives each a goroutine, until ctx ends.
@@ -56,21 +55,23 @@ func (b *Bridge) admit(p *partition) (ok, trial bool) {
 // no longer ours: the next owner begins it anew.
 func (b *Bridge) deliver(r *record) {
 	defer b.ended(r)
-	result := format.Transform(b.input(r))
+	r.reading = b.read(r)
+	result := b.transform(r)
 	for again := true; again; {
 		var err error
 		if again, err = b.braked(r, result); err != nil {
 			return
 		}
 		if again {
-			result = format.Transform(b.input(r))
+			result = b.transform(r)
 		}
 	}
+	o := b.outcome(r, result)
 	switch {
 	case result.Skip != "":
 		b.metrics.skip(r, result.Skip)
 	case result.Reject != nil:
-		if b.reject(r, wholeRecord, result.Reject, nil) != nil {
+		if b.reject(r, r.reading.Part, result.Reject, nil) != nil {
 			return
 		}
 	default:
@@ -78,15 +79,10 @@ func (b *Bridge) deliver(r *record) {
 			return
 		}
 	}
-	b.settle(r)
-}
-
-func (b *Bridge) input(r *record) transform.Input {
-	return transform.Input{
-		Value: r.k.Value, Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset,
-		Timestamp: r.k.Timestamp, Now: time.Now(), ClusterID: b.cluster,
-		Settings: b.cfg.Transform(r.k.Topic),
+	if b.finish(r, o) != nil {
+		return
 	}
+	b.settle(r)
 }
 
 // deliverParts brings every part of the record to its end; the error is the
@@ -124,6 +120,8 @@ func (b *Bridge) deliverParts(r *record, parts []transform.Part) error {
 
 func (b *Bridge) deliverPart(r *record, i int, part transform.Part) error {
 	switch {
+	case part.Skip == notWanted:
+		return nil
 	case part.Skip != "":
 		b.metrics.skip(r, part.Skip)
 		return nil
@@ -154,7 +152,7 @@ func (b *Bridge) deliverDocument(d *document) error {
 			return err
 		}
 		if a.Verdict == stellar.Delivered {
-			b.delivered(d)
+			b.delivered(d, a)
 			return nil
 		}
 		switch b.weigh(d, a) {
@@ -169,9 +167,9 @@ func (b *Bridge) deliverDocument(d *document) error {
 	}
 }
 
-func (b *Bridge) delivered(d *document) {
-	now := time.Now()
-	b.metrics.delivered(d, now)
+func (b *Bridge) delivered(d *document, a stellar.Answer) {
+	b.metrics.delivered(d, time.Now())
+	d.r.note(d.part, PartOutcome{Delivered: true, Answer: a, Document: d.doc, Attempts: d.attempts})
 }
 
 // next is what a failed attempt leads to.
@@ -264,9 +262,6 @@ func (b *Bridge) ambiguous(d *document) error {
 	})
 }
 
-// wholeRecord is the part of a dead letter that is about all of its record.
-const wholeRecord = -1
-
 // reject dead-letters what our own rules refuse.
 func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transform.Document) error {
 	l := b.letter(r, part, doc)
@@ -276,6 +271,7 @@ func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transfo
 		l.Stage = deadletter.StageConvert
 	}
 	l.FirstFailedAt, l.FailedAt = time.Now(), time.Now()
+	r.note(part, PartOutcome{Reason: l.Reason, Document: doc})
 	return b.write(r, l)
 }
 
@@ -313,15 +309,19 @@ func (b *Bridge) deadLetter(d *document, reason string) error {
 	l.Certainty = string(d.certainty())
 	l.Attempts, l.HTTPStatus, l.HTTPBody = d.attempts, d.last.Status, b.cfg.Redact(d.last.Body)
 	l.FirstFailedAt, l.FailedAt = d.firstFailed, time.Now()
+	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts})
 	return b.write(d.r, l)
 }
 
 func (b *Bridge) letter(r *record, part int, doc *transform.Document) deadletter.Letter {
-	l := deadletter.Letter{
-		Key: r.k.Key, Value: r.k.Value, Headers: r.k.Headers, Timestamp: r.k.Timestamp,
-		Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset, Part: part,
-		Bridge: b.cfg.Version, Instance: b.cfg.Instance, Group: b.cfg.Group,
+	var l deadletter.Letter
+	if r.reading.Letter != nil {
+		l = *r.reading.Letter
 	}
+	in := r.reading.Input
+	l.Key, l.Value, l.Headers, l.Timestamp = r.k.Key, r.k.Value, r.k.Headers, r.k.Timestamp
+	l.Topic, l.Partition, l.Offset, l.Part = in.Topic, in.Partition, in.Offset, part
+	l.Bridge, l.Instance, l.Group = b.cfg.Version, b.cfg.Instance, b.cfg.Group
 	if doc != nil {
 		l.DeliveryKey, l.Mapping = doc.DeliveryKey(), doc.Mapping()
 	}

@@ -14,8 +14,8 @@ import (
 type outage struct {
 	name   string
 	script func(stellartest.Request) stellartest.Fault // nil: nobody listens
-	some   bool // some documents are delivered meanwhile
-	stores bool // what is not confirmed may be stored
+	some   bool                                        // some documents are delivered meanwhile
+	stores bool                                        // what is not confirmed may be stored
 }
 
 var outages = []outage{

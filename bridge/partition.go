@@ -129,6 +129,16 @@ func (p *partition) fence(cause error) (room, abandoned int, first bool) {
 	return room, p.active, true
 }
 
+// over reports whether all of a bounded run has been received.
+func (p *partition) over() bool {
+	f := p.frontier()
+	if f == nil {
+		return false
+	}
+	end, bounded := f.End()
+	return bounded && max(p.next, f.Base()) >= end
+}
+
 // held reports whether records of the partition must wait in Kafka: the topic
 // is braked, the window is at its edge, or the position is outside the log.
 func (p *partition) held() bool {

@@ -33,6 +33,9 @@ type record struct {
 	asks  chan struct{} // capacity 1: one of its documents asks for room; nil likewise
 	trial bool          // let through a braked topic, to see whether it is well again
 
+	reading  Reading
+	outcomes []PartOutcome // of its parts, each written by its own; nil when nobody wants to know
+
 	mu        sync.Mutex
 	hand      func() // gives the dispatcher's hand back; nil once it has
 	units     int    // documents, so the room it needs
@@ -102,6 +105,15 @@ func (r *record) roomless() (units int, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.units - r.room, !r.tried
+}
+
+// note keeps what became of a part.
+func (r *record) note(part int, o PartOutcome) {
+	if r.outcomes == nil {
+		return
+	}
+	o.Part = part
+	r.outcomes[max(0, part)] = o
 }
 
 // granted notes the room it was given.

@@ -403,6 +403,16 @@ func (f *Frontier) SetCeiling(offset int64) {
 	f.fields.Ceiling = &offset
 }
 
+// End is where the replay ends: the first offset that is none of its. False: it is no replay.
+func (f *Frontier) End() (offset int64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fields.End == nil {
+		return 0, false
+	}
+	return *f.fields.End, true
+}
+
 // SetEnd says in every commit from now on where the replay ends.
 func (f *Frontier) SetEnd(offset int64) {
 	f.mu.Lock()

@@ -1,0 +1,122 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/deadletter"
+	"serbridge/bridge/stellar"
+	"serbridge/transform"
+	"serbridge/transform/format"
+)
+
+// Reading is what a record of this run is, before it is transformed.
+type Reading struct {
+	Input transform.Input
+	Part  int                  // the one document of the record that is wanted; WholeRecord: all of them
+	Skip  transform.SkipReason // why the record is not wanted at all; empty: it is
+	// Letter is what a dead letter of the record starts from: how often it was
+	// redriven, and by which run. nil: from nothing.
+	Letter *deadletter.Letter
+}
+
+// WholeRecord is the number of the part that is all of its record.
+const WholeRecord = -1
+
+// Outcome is what became of a record, all of it.
+type Outcome struct {
+	Record  *kgo.Record
+	Reading Reading
+	Format  string        // that recognised it; empty: none did
+	Skip    string        // why all of it is no detection; empty: see Parts
+	Parts   []PartOutcome // a record that was refused as a whole has one, numbered WholeRecord
+}
+
+// PartOutcome is what became of one document of a record: exactly one of Skip,
+// Reason and Delivered says something.
+type PartOutcome struct {
+	Part      int
+	Skip      string // why it is no detection
+	Reason    string // of its dead letter
+	Delivered bool
+	Answer    stellar.Answer      // of its last attempt; its Index and ID name what was stored
+	Document  *transform.Document // nil: none was made
+	Attempts  int
+}
+
+// read is what cfg.Read says of the record; without it, that it is itself.
+func (b *Bridge) read(r *record) Reading {
+	if b.cfg.Read != nil {
+		return b.cfg.Read(r.k)
+	}
+	return Reading{Part: WholeRecord, Input: transform.Input{
+		Value: r.k.Value, Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset, Timestamp: r.k.Timestamp}}
+}
+
+// notWanted are the parts of a record of which another is.
+const notWanted transform.SkipReason = "not_wanted"
+
+// transform makes the documents of the record, or the one of them that is
+// wanted.
+func (b *Bridge) transform(r *record) transform.Result {
+	if skip := r.reading.Skip; skip != "" {
+		return transform.Result{Skip: skip}
+	}
+	in := r.reading.Input
+	in.Now, in.ClusterID, in.Settings = time.Now(), b.cluster, b.cfg.Transform(in.Topic)
+	result := format.Transform(in)
+	if len(result.Parts) == 0 || r.reading.Part == WholeRecord {
+		return result
+	}
+	if r.reading.Part >= len(result.Parts) {
+		return transform.Result{Format: result.Format, Reject: &transform.Reject{Reason: transform.UnknownFormat,
+			Detail: fmt.Sprintf("part %d is wanted, and the record makes %d documents by now", r.reading.Part, len(result.Parts))}}
+	}
+	for i := range result.Parts {
+		if i != r.reading.Part {
+			result.Parts[i] = transform.Part{Skip: notWanted}
+		}
+	}
+	return result
+}
+
+// outcome is where the record's end is noted, if anybody wants to know it.
+func (b *Bridge) outcome(r *record, result transform.Result) *Outcome {
+	if b.cfg.Ended == nil {
+		return nil
+	}
+	r.outcomes = make([]PartOutcome, max(1, len(result.Parts)))
+	for i, part := range result.Parts {
+		r.outcomes[i] = PartOutcome{Part: i, Skip: string(part.Skip)}
+	}
+	if result.Skip != "" {
+		r.outcomes = nil
+	}
+	return &Outcome{Record: r.k, Reading: r.reading, Format: result.Format, Skip: string(result.Skip), Parts: r.outcomes}
+}
+
+// finish tells what became of the record before its offset counts as settled,
+// again and again until that is taken in.
+func (b *Bridge) finish(r *record, o *Outcome) error {
+	if o == nil {
+		return nil
+	}
+	wait := fullJitter(mostWait)
+	for {
+		err := b.cfg.Ended(r.p.ctx, *o)
+		if err == nil {
+			b.troubles.end("outcomes")
+			return nil
+		}
+		if r.p.ctx.Err() != nil {
+			return context.Cause(r.p.ctx)
+		}
+		b.troubles.begin("outcomes", "what became of records is not taken in, their offsets are held: "+explainKafka(err))
+		if err := pause(r.p.ctx, wait.NextBackOff()); err != nil {
+			return err
+		}
+	}
+}
