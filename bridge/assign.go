@@ -316,7 +316,7 @@ func (b *Bridge) fence(ps []*partition, cause error) (abandoned int) {
 		if !first {
 			continue // leave and revoked may both be at it
 		}
-		b.exposure.Release(room)
+		b.exposure.Release(p.topic, room)
 		b.uncovered.Add(int64(-room))
 		abandoned += n
 		if p.paused {

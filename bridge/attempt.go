@@ -81,7 +81,7 @@ func (b *Bridge) makeRoom(ctx context.Context, r *record) error {
 	}
 	f := r.p.frontier()
 	atBase := func() bool { return f.Base() == r.k.Offset }
-	if err := b.exposure.AcquireAtBase(ctx, units, fresh, atBase); err != nil {
+	if err := b.exposure.AcquireAtBase(ctx, r.p.topic, units, fresh, atBase); err != nil {
 		return err
 	}
 	r.granted(units)
@@ -96,7 +96,7 @@ func (b *Bridge) giveRoomBack(r *record) {
 		free, r.room = r.room, 0
 	}
 	r.mu.Unlock()
-	b.exposure.Release(free)
+	b.exposure.Release(r.p.topic, free)
 }
 
 // permit waits for the group, the gate, a slot, the authorization and a token,
@@ -109,7 +109,7 @@ func (b *Bridge) permit(ctx context.Context, d *document) (p permit, refused ste
 	if p.ticket, err = b.gate.enter(ctx, d); err != nil {
 		return p, refused, err
 	}
-	if p.slot, err = b.slots.acquire(ctx); err != nil {
+	if p.slot, err = b.slots.acquire(ctx, d.topic); err != nil {
 		b.gate.giveBack(p.ticket)
 		return p, refused, err
 	}
@@ -117,7 +117,7 @@ func (b *Bridge) permit(ctx context.Context, d *document) (p permit, refused ste
 		return p, refused, err
 	}
 	if err := b.tokens.await(ctx); err != nil {
-		b.slots.giveBack()
+		b.slots.giveBack(p.slot)
 		b.gate.giveBack(p.ticket)
 		return p, refused, err
 	}
@@ -139,7 +139,7 @@ func (b *Bridge) authorize(ctx context.Context, d *document, p *permit) (refused
 		p.auth = auth
 		return refused, nil
 	}
-	b.slots.giveBack()
+	b.slots.giveBack(p.slot)
 	if ctx.Err() != nil {
 		b.gate.giveBack(p.ticket)
 		return refused, context.Cause(ctx)
@@ -153,7 +153,7 @@ func (b *Bridge) authorize(ctx context.Context, d *document, p *permit) (refused
 
 func (b *Bridge) giveBack(p permit) {
 	b.tokens.giveBack()
-	b.slots.giveBack()
+	b.slots.giveBack(p.slot)
 	b.gate.giveBack(p.ticket)
 }
 
@@ -162,7 +162,7 @@ func (b *Bridge) insert(d *document, p permit) stellar.Answer {
 	begun := time.Now()
 	d.tries(begun)
 	a := b.cfg.Stellar.Insert(d.r.p.ctx, p.auth, d.body)
-	b.exposure.Release(d.r.end(d, a))
+	b.exposure.Release(d.topic, d.r.end(d, a))
 	b.slots.release(p.slot, a.PushBack)
 	b.metrics.attempt(a)
 	if a.Again {

@@ -53,21 +53,21 @@ func newRig(t *testing.T, rate float64) *rig {
 
 // document makes one of a record of its own.
 func (r *rig) document(t *testing.T, p *partition, offset int64) *document {
-	return &document{r: taken(t, p, offset, 1), body: fmt.Appendf(nil,
+	return &document{r: taken(t, p, offset, 1), topic: p.topic, body: fmt.Appendf(nil,
 		`{"event_name":"x","timestamp":1750000000000,"event_status":"New","event_source":"test","severity":50,"custom_ser_field":{"serbridge":{"delivery_key":"%d"}}}`, offset)}
 }
 
 // expectNothingLeft is that everything that was taken has been given back.
 func (r *rig) expectNothingLeft(t *testing.T) {
 	t.Helper()
-	if _, inUse := r.slots.state(); inUse != 0 || len(r.slots.waiting) != 0 {
-		t.Errorf("%d slots leaked, %d wait", inUse, len(r.slots.waiting))
+	if _, inUse := r.slots.state(); inUse != 0 || r.slots.line.Len() != 0 {
+		t.Errorf("%d slots leaked, %d wait", inUse, r.slots.line.Len())
 	}
 	if len(r.tokens.turn) != 0 {
 		t.Error("the turn at the rate leaked: nobody gets a token any more")
 	}
-	if r.gate.canary != nil || len(r.gate.waiting) != 0 {
-		t.Errorf("a canary leaked (%v) or somebody still waits (%d): the gate never opens", r.gate.canary != nil, len(r.gate.waiting))
+	if r.gate.canary != nil || len(r.gate.waiters()) != 0 {
+		t.Errorf("a canary leaked (%v) or somebody still waits (%d): the gate never opens", r.gate.canary != nil, len(r.gate.waiters()))
 	}
 	if held, waiting := r.exposure.Held(), r.exposure.Waiting(); held != 0 || waiting != 0 {
 		t.Errorf("%d units of room leaked, %d wait", held, waiting)
@@ -113,7 +113,7 @@ func TestAttemptGivesBackWhatItTook(t *testing.T) {
 					time.Sleep(time.Duration(rng.IntN(5_000)) * time.Millisecond)
 				}
 				room, _, _ := p.fence(errLost)
-				r.exposure.Release(room)
+				r.exposure.Release("detections", room)
 			}
 			r.api.Script(nil)
 			r.api.ScriptTokens(nil)
@@ -123,7 +123,7 @@ func TestAttemptGivesBackWhatItTook(t *testing.T) {
 			}
 			for _, p := range ps {
 				room, active, _ := p.fence(errLost)
-				r.exposure.Release(room)
+				r.exposure.Release("detections", room)
 				if active != 0 {
 					t.Errorf("seed %d: %d records never ended", seed, active)
 				}
@@ -173,7 +173,7 @@ func TestSmallShareIsNotSpentOnExpiredTokens(t *testing.T) {
 			t.Errorf("%d requests for 64 documents: the others ran into a 401", n)
 		}
 		room, _, _ := p.fence(errLost)
-		r.exposure.Release(room)
+		r.exposure.Release("detections", room)
 		r.expectNothingLeft(t)
 	})
 }
@@ -197,7 +197,7 @@ func TestSlowTokenCallIsFollowedByNoBurst(t *testing.T) {
 			t.Errorf("%d requests in one second at 10/s and a burst of %d", n, r.cfg.RateBurst)
 		}
 		room, _, _ := p.fence(errLost)
-		r.exposure.Release(room)
+		r.exposure.Release("detections", room)
 	})
 }
 
@@ -256,7 +256,7 @@ func TestClosedGateSpendsNoTokens(t *testing.T) {
 		r.api.Script(nil)
 		all.Wait()
 		room, _, _ := p.fence(errLost)
-		r.exposure.Release(room)
+		r.exposure.Release("detections", room)
 		r.expectNothingLeft(t)
 	})
 }

@@ -149,7 +149,6 @@ type Bridge struct {
 	endMember  context.CancelFunc
 
 	queue    *queue
-	hands    chan struct{} // bounds records between queue and room
 	exposure *frontier.Exposure
 	gate     *gate
 	slots    *slots
@@ -191,7 +190,6 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b := &Bridge{
 		cfg: cfg, log: cfg.Logger,
-		hands:      make(chan struct{}, cfg.MaxInFlight),
 		exposure:   frontier.NewExposure(cfg.MaxRepeats),
 		slots:      newSlots(cfg.MaxInFlight),
 		tokens:     newDispenser(cfg.RateLimit > 0),
@@ -207,7 +205,7 @@ func New(cfg Config) (*Bridge, error) {
 		topicIDs:   make(map[string][16]byte),
 		said:       make(map[place]bool),
 	}
-	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare)
+	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare, cfg.MaxInFlight)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
 	b.metrics = newMetrics(b)
 	if cfg.Topics[0][0] == '^' {

@@ -273,7 +273,7 @@ func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) re
 			}
 			delete(refused, s.p)
 			room := s.f.Committed(s.Snapshot)
-			b.exposure.Release(room)
+			b.exposure.Release(topic, room)
 			b.uncovered.Add(int64(-room))
 		}
 	}

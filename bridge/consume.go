@@ -153,17 +153,19 @@ func (b *Bridge) passEnd(p *partition, f *frontier.Frontier, end int64) {
 	p.next = end
 }
 
-// crowded reports whether a partition fills the queue beyond its share. While
+// crowded reports whether a partition or its topic fills the queue beyond its
+// share. While
 // it does it is not fetched: a poll for the little room that is left would
 // bring nothing of the others for as long as its batch lasts.
 func (b *Bridge) crowded(p *partition) bool {
 	b.mu.Lock()
-	of := 0
+	partitions, topics := 0, 0
 	for _, ids := range b.partitions {
-		of += len(ids)
+		partitions += len(ids)
+		topics += min(len(ids), 1)
 	}
 	b.mu.Unlock()
-	return b.queue.crowded(p, time.Now(), of)
+	return b.queue.crowded(p, time.Now(), partitions, topics)
 }
 
 // recordOverhead is about what a record costs beside its bytes.
@@ -246,20 +248,24 @@ func (b *Bridge) tend() {
 
 func (b *Bridge) tendPartition(p *partition) {
 	one := map[string][]int32{p.topic: {p.id}}
-	held, full := p.held(), b.crowded(p) || p.over()
-	if (held || full) && !p.paused {
+	held, crowded := p.held(), b.crowded(p)
+	wait := held || crowded || p.over()
+	if wait && !p.paused {
 		b.client.PauseFetchPartitions(one)
 		p.paused = true
 		b.paused.Add(1)
 	}
-	if held {
+	switch {
+	case held:
 		b.giveQueueBack(p)
+	case crowded:
+		b.giveTailBack(p)
 	}
 	if p.strayed.Load() {
 		b.mend(p)
-		held = p.held()
+		wait = p.held() || crowded || p.over()
 	}
-	if !held && !full && p.paused {
+	if !wait && p.paused {
 		p.paused = false
 		b.paused.Add(-1)
 		b.client.ResumeFetchPartitions(one)
@@ -271,6 +277,18 @@ func (b *Bridge) tendPartition(p *partition) {
 // wait for long, and would take the room of the others.
 func (b *Bridge) giveQueueBack(p *partition) {
 	if from := b.queue.giveBack(p); from >= 0 {
+		p.frontier().Rewind(from)
+		b.rewind(p, from)
+	}
+}
+
+// giveTailBack returns what a crowded topic has queued beyond its part: it may
+// be long in getting there, and would take the room of the others.
+func (b *Bridge) giveTailBack(p *partition) {
+	b.mu.Lock()
+	of := len(b.partitions[p.topic])
+	b.mu.Unlock()
+	if from := b.queue.giveTailBack(p, of); from >= 0 {
 		p.frontier().Rewind(from)
 		b.rewind(p, from)
 	}

@@ -18,21 +18,16 @@ import (
 // The hands bound how many have no room yet; the room bounds the others.
 func (b *Bridge) dispatch(ctx context.Context) {
 	for {
-		select {
-		case b.hands <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		r, err := b.queue.take(ctx, b.admit)
 		if err != nil {
 			return
 		}
 		if !r.p.enter() {
+			b.queue.handBack(r)
 			b.queue.ended(r)
-			<-b.hands
 			continue
 		}
-		r.hand = func() { <-b.hands }
+		r.hand = func() { b.queue.handBack(r) }
 		b.records.Go(func() { b.deliver(r) })
 	}
 }
@@ -128,7 +123,7 @@ func (b *Bridge) deliverPart(r *record, i int, part transform.Part) error {
 	case part.Reject != nil:
 		return b.reject(r, i, part.Reject, nil)
 	}
-	d := &document{r: r, part: i, doc: part.Document}
+	d := &document{r: r, topic: r.p.topic, part: i, doc: part.Document}
 	if err := d.encode(); err != nil {
 		return b.reject(r, i, &transform.Reject{Reason: transform.InvalidField, Detail: err.Error()}, part.Document)
 	}
@@ -363,10 +358,10 @@ func (b *Bridge) write(r *record, l deadletter.Letter) error {
 // the exposure until a commit covers it.
 func (b *Bridge) settle(r *record) {
 	kept, free := r.settled()
-	b.exposure.Release(free)
+	b.exposure.Release(r.p.topic, free)
 	f := r.p.frontier()
 	if !f.Settle(r.k.Offset, kept) {
-		b.exposure.Release(kept) // fenced: it is the next owner's, who sends it again
+		b.exposure.Release(r.p.topic, kept) // fenced: it is the next owner's, who sends it again
 		b.metrics.late.Inc()
 		return
 	}
@@ -377,7 +372,7 @@ func (b *Bridge) settle(r *record) {
 func (b *Bridge) ended(r *record) {
 	r.freeHand()
 	kept, free := r.settled()
-	b.exposure.Release(kept + free)
+	b.exposure.Release(r.p.topic, kept+free)
 	b.queue.ended(r)
 	r.p.exit()
 }

@@ -1,7 +1,10 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,16 +20,26 @@ const (
 	// A closure that has lasted patience is looked at less often.
 	patience      = 30 * time.Minute
 	mostWaitLater = 5 * time.Minute
+	// vouches is for how long a delivery of a topic, none of which has failed
+	// since, shows that the failures of others are not everybody's.
+	vouches = 10 * time.Second
+	// lookAgain is how often a closed gate looks for records that need not
+	// wait for its backoff, or that it was promised.
+	lookAgain = time.Second
 )
 
 // gate is the process's shared pause. It closes when the destination, the
 // network or our configuration is at fault, so that an outage costs one
 // request now and then and no attempt of any record. Closed, it lets one
 // canary through at a time; only a delivery opens it.
+//
+// A topic whose every document fails is not everybody's fault: it closes the
+// gate only while no other topic is delivered, and keeps it closed for no
+// other that has not failed.
 type gate struct {
-	// newcomer asks the exposure to let one record beyond the room through;
-	// nil means there is none.
-	newcomer func() bool
+	// newcomer asks the exposure to let one record beyond the room through,
+	// of a topic it may be of; nil means there is none.
+	newcomer func(may func(topic string) bool) bool
 	changed  func(closed bool, why stellar.Answer) // called with mu held; must not block
 
 	mu      sync.Mutex
@@ -37,12 +50,30 @@ type gate struct {
 	closure uint64    // counts closures and openings: a ticket of another one is stale
 	wait    *backoff.ExponentialBackOff
 	failing map[*document]struct{} // failed since the last delivery
-	waiting []*waiter              // at the closed gate, in order of arrival
-	canary  *document              // on its way
-	asked   bool                   // a newcomer was asked for in this turn
-	stir    chan struct{}          // capacity 1: wakes run
-	last    uint64                 // deliveries so far, of whatever document
-	company chan struct{}          // closed and replaced at each delivery
+	topics  map[string]*standing
+	toAll   bool          // what closed it concerns every topic
+	canary  *document     // on its way
+	asked   bool          // a newcomer was asked for in this turn
+	stir    chan struct{} // capacity 1: wakes run
+	last    uint64        // deliveries so far, of whatever document
+	company chan struct{} // closed and replaced at each delivery
+}
+
+// standing is what the gate knows of a topic; it forgets that in time.
+type standing struct {
+	waiting   []*waiter // at the closed gate, in order of arrival
+	delivered time.Time // last
+	failed    time.Time // last; zero once one was delivered since
+	canary    time.Time // when its last one went
+}
+
+// innocent reports whether none of the topic has failed since its last
+// delivery.
+func (s *standing) innocent() bool { return s == nil || s.failed.IsZero() }
+
+// idle reports whether nothing of it matters any more.
+func (s *standing) idle(now time.Time) bool {
+	return len(s.waiting) == 0 && now.Sub(s.delivered) >= vouches && now.Sub(s.failed) >= forgotten && now.Sub(s.canary) >= forgotten
 }
 
 type waiter struct {
@@ -56,14 +87,27 @@ type ticket struct {
 	canary  bool
 }
 
-func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
+func newGate(newcomer func(func(string) bool) bool, changed func(bool, stellar.Answer)) *gate {
 	return &gate{
 		newcomer: newcomer,
 		changed:  changed,
 		failing:  make(map[*document]struct{}),
+		topics:   make(map[string]*standing),
 		stir:     make(chan struct{}, 1),
 		company:  make(chan struct{}),
 	}
+}
+
+// topic is a topic's standing. Those that no longer matter are forgotten when
+// a new one comes, or topics that come and go would add up.
+func (g *gate) topic(name string, now time.Time) *standing {
+	s := g.topics[name]
+	if s == nil {
+		maps.DeleteFunc(g.topics, func(_ string, s *standing) bool { return s.idle(now) })
+		s = new(standing)
+		g.topics[name] = s
+	}
+	return s
 }
 
 // enter waits until the gate is open or d is its canary. The caller owes the
@@ -76,10 +120,15 @@ func (g *gate) enter(ctx context.Context, d *document) (ticket, error) {
 		return t, nil
 	}
 	w := &waiter{d: d, leave: make(chan ticket, 1)}
-	g.waiting = append(g.waiting, w)
+	g.join(w)
 	g.mu.Unlock()
 	g.wake()
 	return g.await(ctx, w, nil)
+}
+
+func (g *gate) join(w *waiter) {
+	s := g.topic(w.d.topic, time.Now())
+	s.waiting = append(s.waiting, w)
 }
 
 func (g *gate) await(ctx context.Context, w *waiter, company <-chan struct{}) (ticket, error) {
@@ -104,11 +153,14 @@ func (g *gate) await(ctx context.Context, w *waiter, company <-chan struct{}) (t
 func (g *gate) leave(w *waiter) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i, other := range g.waiting {
-		if other == w {
-			g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
-			return
-		}
+	if s := g.topics[w.d.topic]; s != nil {
+		s.leave(w)
+	}
+}
+
+func (s *standing) leave(w *waiter) {
+	if i := slices.Index(s.waiting, w); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
 	}
 }
 
@@ -123,7 +175,7 @@ func (g *gate) awaitCompany(ctx context.Context, d *document, seen uint64) (tick
 	}
 	w := &waiter{d: d, leave: make(chan ticket, 1)}
 	company := g.company
-	g.waiting = append(g.waiting, w)
+	g.join(w)
 	g.mu.Unlock()
 	g.wake()
 	for {
@@ -133,7 +185,7 @@ func (g *gate) awaitCompany(ctx context.Context, d *document, seen uint64) (tick
 		}
 		// The gate opened without a delivery that we count: wait on.
 		g.mu.Lock()
-		g.waiting = append(g.waiting, w)
+		g.join(w)
 		company = g.company
 		g.mu.Unlock()
 	}
@@ -189,8 +241,11 @@ func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) 
 	defer g.wake()
 	defer g.mu.Unlock()
 	if a.Verdict == stellar.Delivered {
-		g.delivered(t)
+		g.delivered(t, d, now)
 		return
+	}
+	if a.Effect != stellar.EffectNone {
+		g.topic(d.topic, now).failed = now
 	}
 	switch {
 	case a.Effect == stellar.EffectNone: // ours: the partition went away. It says nothing of the API
@@ -202,14 +257,29 @@ func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) 
 	case a.Effect == stellar.EffectCloses:
 		g.close(a, now)
 	case a.Effect == stellar.EffectCounts:
-		g.failing[d] = struct{}{}
-		if len(g.failing) >= failuresToClose {
+		if len(g.failing) < failuresToClose { // they are more while another topic vouches for the API
+			g.failing[d] = struct{}{}
+		}
+		if len(g.failing) >= failuresToClose && !g.vouched(now) {
 			g.close(a, now)
 		}
 	}
 }
 
-func (g *gate) delivered(t ticket) {
+// vouched reports whether a topic is being delivered, none of which fails. In
+// an outage the next answer to it says otherwise.
+func (g *gate) vouched(now time.Time) bool {
+	for _, s := range g.topics {
+		if s.innocent() && now.Sub(s.delivered) < vouches {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *gate) delivered(t ticket, d *document, now time.Time) {
+	s := g.topic(d.topic, now)
+	s.delivered, s.failed = now, time.Time{}
 	g.last++
 	close(g.company)
 	g.company = make(chan struct{})
@@ -220,16 +290,19 @@ func (g *gate) delivered(t ticket) {
 	g.closed, g.reason, g.canary = false, "", nil
 	g.closure++
 	g.changed(false, stellar.Answer{}) // first: those let go must find the concurrency at 1, not at that of before
-	for _, w := range g.waiting {
-		w.leave <- ticket{closure: g.closure}
+	for _, s := range g.topics {
+		for _, w := range s.waiting {
+			w.leave <- ticket{closure: g.closure}
+		}
+		s.waiting = nil
 	}
-	g.waiting = nil
 }
 
 func (g *gate) close(a stellar.Answer, now time.Time) {
 	g.closed, g.reason, g.since = true, a.Reason, now
 	g.closure++
 	g.canary = nil
+	g.toAll = a.Effect == stellar.EffectCloses
 	clear(g.failing)
 	g.wait = fullJitter(mostWait)
 	g.notYet = time.Time{}
@@ -241,10 +314,12 @@ func (g *gate) stillClosed(t ticket, a stellar.Answer, now time.Time) {
 	switch {
 	case t.canary && t.closure == g.closure:
 		g.canary = nil
+		g.toAll = g.toAll || a.Effect == stellar.EffectCloses
 		g.delay(now, a.RetryAfter)
 		g.reason = a.Reason
 		g.changed(true, a)
 	case a.RetryAfter > 0:
+		g.toAll = true
 		g.notBefore(now.Add(a.RetryAfter))
 	}
 }
@@ -291,48 +366,95 @@ func (g *gate) run(ctx context.Context) {
 
 // next sends a canary if one is due, and returns how long to wait before it
 // looks again; 0 means until it is stirred.
+//
+// A record of a topic that has not failed goes first, one that was never tried
+// before one that was; it does not wait for the backoff when the gate closed
+// for the failures of others. When all that wait were tried, or none of such a
+// topic waits, a record beyond the room may show that the fault is theirs.
 func (g *gate) next(now time.Time) time.Duration {
 	g.mu.Lock()
 	if !g.closed || g.canary != nil {
 		g.mu.Unlock()
 		return 0
 	}
-	if wait := g.notYet.Sub(now); wait > 0 {
+	wait := max(0, g.notYet.Sub(now))
+	if wait > 0 && g.toAll {
 		g.mu.Unlock()
 		return wait
 	}
-	i := g.longestUntried()
-	if (i < 0 || !g.waiting[i].d.tried().IsZero()) && !g.asked && g.newcomer != nil {
-		// All that wait were tried: a record beyond the room may show that
-		// the fault is theirs. The lock is not held across the exposure's.
-		g.asked = true
+	w, s := g.choose()
+	if w != nil && (s.innocent() || wait == 0 && g.asked) {
+		g.send(w, s, now)
 		g.mu.Unlock()
-		if g.newcomer() {
-			return time.Second // it is on its way here; if it never comes, go on without
-		}
-		return g.next(now)
-	}
-	defer g.mu.Unlock()
-	if i < 0 {
 		return 0
 	}
-	w := g.waiting[i]
-	g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
-	g.canary = w.d
-	w.leave <- ticket{closure: g.closure, canary: true}
-	return 0
+	g.asked = wait == 0 && w != nil
+	tried := w == nil || !w.d.tried().IsZero()
+	g.mu.Unlock() // it is not held across the exposure's
+	if g.ask(wait == 0 && tried) {
+		return lookAgain // it is on its way here; if it never comes, go on without
+	}
+	if wait == 0 && w != nil {
+		return g.next(now)
+	}
+	return min(cmp.Or(wait, lookAgain), lookAgain)
 }
 
-// longestUntried is the index of the waiting document tried least recently,
-// never tried first; -1 if none waits.
-func (g *gate) longestUntried() int {
-	best := -1
-	for i, w := range g.waiting {
-		if best < 0 || w.d.tried().Before(g.waiting[best].d.tried()) {
-			best = i
+// ask asks for a record beyond the room: of a topic that has not failed, or
+// else of any.
+func (g *gate) ask(ofAny bool) (comes bool) {
+	if g.newcomer == nil {
+		return false
+	}
+	return g.newcomer(g.innocent) || ofAny && g.newcomer(func(string) bool { return true })
+}
+
+func (g *gate) innocent(topic string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.topics[topic].innocent()
+}
+
+// choose is who waits and would go next, nil if nobody does: of a topic that
+// has not failed, of several the one whose last canary is longest ago.
+func (g *gate) choose() (*waiter, *standing) {
+	var best *standing
+	var name string
+	for n, s := range g.topics {
+		if len(s.waiting) > 0 && (best == nil || s.before(best) || !best.before(s) && n < name) {
+			best, name = s, n
+		}
+	}
+	if best == nil {
+		return nil, nil
+	}
+	return best.longestUntried(), best
+}
+
+func (s *standing) before(other *standing) bool {
+	if s.innocent() != other.innocent() {
+		return s.innocent()
+	}
+	return s.canary.Before(other.canary)
+}
+
+// longestUntried is the waiting document of the topic tried least recently,
+// never tried first.
+func (s *standing) longestUntried() *waiter {
+	best := s.waiting[0]
+	for _, w := range s.waiting {
+		if w.d.tried().Before(best.d.tried()) {
+			best = w
 		}
 	}
 	return best
+}
+
+func (g *gate) send(w *waiter, s *standing, now time.Time) {
+	s.leave(w)
+	s.canary = now
+	g.canary = w.d
+	w.leave <- ticket{closure: g.closure, canary: true}
 }
 
 // state is what the gate shows: since is zero while it is open.

@@ -45,7 +45,7 @@ func (c *changes) list() []string {
 }
 
 // runGate makes a gate that sends its canaries for as long as the test lives.
-func runGate(t *testing.T, newcomer func() bool) (*gate, *changes) {
+func runGate(t *testing.T, newcomer func(func(string) bool) bool) (*gate, *changes) {
 	t.Helper()
 	c := new(changes)
 	g := newGate(newcomer, c.note)
@@ -96,6 +96,14 @@ func queueUp(ctx context.Context, g *gate, ds ...*document) <-chan passed {
 		synctest.Wait() // in this order
 	}
 	return out
+}
+
+// waiters are all who wait at the gate.
+func (g *gate) waiters() (all []*waiter) {
+	for _, s := range g.topics {
+		all = append(all, s.waiting...)
+	}
+	return all
 }
 
 func triedAt(at time.Time) *document { return &document{lastAt: at} }
@@ -248,7 +256,7 @@ func TestThoseLetGoFindTheConcurrencyAtOne(t *testing.T) {
 		var g *gate
 		early := 0
 		g = newGate(nil, func(closed bool, _ stellar.Answer) { // with the gate's lock held
-			for _, w := range g.waiting {
+			for _, w := range g.waiters() {
 				if !closed {
 					early += len(w.leave)
 				}
@@ -258,7 +266,7 @@ func TestThoseLetGoFindTheConcurrencyAtOne(t *testing.T) {
 		shut(t, g, wrongHost)
 		out := queueUp(t.Context(), g, new(document), new(document), new(document))
 		canary := <-out
-		waiting := g.waiting
+		waiting := g.waiters()
 		g.answered(canary.leave, canary.d, stored, time.Now())
 		if early > 0 || len(waiting) != 2 {
 			t.Errorf("%d of %d were let go before the slots began again: they go out all at once", early, len(waiting))
@@ -288,7 +296,7 @@ func TestOneNewRecordIsAskedForPerTurn(t *testing.T) {
 		var g *gate
 		asked := 0
 		out := make(chan passed, 10)
-		newcomer := func() bool {
+		newcomer := func(func(string) bool) bool {
 			asked++
 			go func() {
 				d := new(document)
@@ -320,7 +328,7 @@ func TestOneNewRecordIsAskedForPerTurn(t *testing.T) {
 func TestNewRecordThatNeverComesHoldsNobodyUp(t *testing.T) {
 	for _, promised := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			g, _ := runGate(t, func() bool { return promised })
+			g, _ := runGate(t, func(func(string) bool) bool { return promised })
 			shut(t, g, wrongHost)
 			begun := time.Now()
 			d := triedAt(begun.Add(-time.Hour))
@@ -557,8 +565,8 @@ func TestOneCanaryAtATime(t *testing.T) {
 			}
 			all.Wait()
 			stop()
-			if closed, _, _ := m.g.state(); closed || m.canaries != 0 || len(m.g.waiting) != 0 {
-				t.Fatalf("seed %d: closed %v, %d canaries, %d waiting at the end", seed, closed, m.canaries, len(m.g.waiting))
+			if closed, _, _ := m.g.state(); closed || m.canaries != 0 || len(m.g.waiters()) != 0 {
+				t.Fatalf("seed %d: closed %v, %d canaries, %d waiting at the end", seed, closed, m.canaries, len(m.g.waiters()))
 			}
 		})
 	}

@@ -10,10 +10,19 @@ import (
 // hands it out in turn: a partition with a long backlog delays none beside it.
 // Its bounds count records until they end, so that what is under way counts as
 // well.
+//
+// While there are several topics none takes more than half of what the others
+// leave: of the hands, of what may be under way, and, if it is slow, of the
+// queue. So one whose every document fails leaves something to whoever comes,
+// and so do the next ones that fail.
 type queue struct {
 	mostRecords, mostBytes int
+	mostHands              int // records between queue and room
 
 	mu      sync.Mutex
+	several bool // topics are consumed, so that one must leave something to others
+	lines   map[string]*line
+	hands   int
 	turn    []*partition // those with something queued, next first
 	records int
 	bytes   int
@@ -22,12 +31,25 @@ type queue struct {
 	free    chan struct{} // capacity 1: there may be room
 }
 
+// line is a topic's part of the queue: there is none of a topic of which
+// nothing is here.
+type line struct {
+	records int // received and not ended
+	bytes   int
+	taken   int // of the records, those under way
+	hands   int
+	parked  []*partition // left out of turn until one of the taken makes place
+
+	crowdedSince time.Time // zero: it is not crowded
+	slow         bool      // it was when last crowded
+}
+
 // forgets is how much of the largest record is forgotten with each other one.
 const forgets = 0.99
 
-func newQueue(records, bytes int) *queue {
-	return &queue{mostRecords: records, mostBytes: bytes, large: max(1, float64(bytes)/8),
-		ready: make(chan struct{}, 1), free: make(chan struct{}, 1)}
+func newQueue(records, bytes, hands int) *queue {
+	return &queue{mostRecords: records, mostBytes: bytes, mostHands: hands, large: max(1, float64(bytes)/8),
+		lines: make(map[string]*line), ready: make(chan struct{}, 1), free: make(chan struct{}, 1)}
 }
 
 func signal(c chan struct{}) {
@@ -56,7 +78,14 @@ func (q *queue) push(p *partition, rs []*record) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	l := q.lines[p.topic]
+	if l == nil {
+		l = new(line)
+		q.lines[p.topic] = l
+	}
 	for _, r := range rs {
+		l.records++
+		l.bytes += r.size
 		q.records++
 		q.bytes += r.size
 		q.large = max(float64(r.size), q.large*forgets)
@@ -92,14 +121,25 @@ func (q *queue) pop(admit func(*partition) (ok, trial bool)) *record {
 		q.turn = q.turn[1:]
 		p.inTurn = false
 		if len(p.queued) == 0 {
+			q.unpark(q.lines[p.topic])
+			continue
+		}
+		l := q.lines[p.topic]
+		if !q.mayTake(l) {
+			l.parked = append(l.parked, p)
+			p.inTurn = true
 			continue
 		}
 		ok, trial := admit(p)
 		if !ok {
+			q.unpark(l) // the place is for another
 			continue
 		}
 		r := p.queued[0]
-		r.trial = trial
+		r.trial, r.taken = trial, true
+		l.taken++
+		l.hands++
+		q.hands++
 		p.queued[0] = nil
 		p.queued = p.queued[1:]
 		if len(p.queued) > 0 {
@@ -109,6 +149,51 @@ func (q *queue) pop(admit func(*partition) (ok, trial bool)) *record {
 		return r
 	}
 	return nil
+}
+
+// mayTake reports whether one more of the topic may be under way.
+func (q *queue) mayTake(l *line) bool {
+	return l.hands < q.part(q.mostHands, q.hands-l.hands) && (!q.several || l.taken < q.allowance(l))
+}
+
+// part is what one may have of so many, of which the others have some; never
+// nothing, or a small bound would stop a topic.
+func (q *queue) part(most, others int) int {
+	if !q.several {
+		return most - others
+	}
+	return max(1, (most-others)/2)
+}
+
+// allowance is how many records of a topic may be here while others may come.
+func (q *queue) allowance(l *line) int {
+	bytes := q.part(q.mostBytes, q.bytes-l.bytes)
+	return max(1, min(q.part(q.mostRecords, q.records-l.records), int(int64(l.records)*int64(bytes)/int64(max(1, l.bytes)))))
+}
+
+// unpark puts one partition of a topic back in turn, for the place that was
+// made.
+func (q *queue) unpark(l *line) {
+	if l == nil || len(l.parked) == 0 {
+		return
+	}
+	q.turn = append(q.turn, l.parked[0])
+	l.parked[0] = nil
+	l.parked = l.parked[1:]
+	signal(q.ready)
+}
+
+// handBack notes that a record that was taken has its room, or waits for what
+// is no business of the others.
+func (q *queue) handBack(r *record) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.hands--
+	if l := q.lines[r.p.topic]; l != nil {
+		l.hands--
+		q.unpark(l)
+	}
+
 }
 
 // ended notes that a record that was taken is no longer here.
@@ -122,6 +207,19 @@ func (q *queue) forget(r *record) {
 	q.records--
 	q.bytes -= r.size
 	signal(q.free)
+	l := q.lines[r.p.topic]
+	l.records--
+	l.bytes -= r.size
+	if r.taken {
+		l.taken--
+		q.unpark(l)
+	}
+	if l.records == 0 {
+		for _, p := range l.parked {
+			p.inTurn = false
+		}
+		delete(q.lines, r.p.topic)
+	}
 }
 
 // giveBack empties a partition's queue; from is the first offset given back,
@@ -140,27 +238,77 @@ func (q *queue) giveBack(p *partition) (from int64) {
 	return from
 }
 
+// giveTailBack cuts a partition of a crowded topic down to its part, one of so
+// many of the topic; from is the first offset given back, -1 if none is.
+func (q *queue) giveTailBack(p *partition, of int) (from int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[p.topic]
+	if l == nil || l.crowdedSince.IsZero() {
+		return -1
+	}
+	keep := max(0, q.allowance(l)-l.taken) / max(1, of)
+	if len(p.queued) <= keep {
+		return -1
+	}
+	tail := p.queued[keep:]
+	from = tail[0].k.Offset
+	for _, r := range tail {
+		q.forget(r)
+	}
+	clear(tail)
+	p.queued = p.queued[:keep]
+	return from
+}
+
 // crowdedAfter is how long the next record of a partition with more than its
 // share of the queue may have waited.
 const crowdedAfter = 2 * time.Second
 
-// crowded reports whether a partition, one of so many, takes more than its
-// share and is long in getting through it, until half of that is done: then
-// about a second's work is left, for the fetches to begin again.
-func (q *queue) crowded(p *partition, now time.Time, of int) bool {
+// crowded reports whether a partition, one of so many, or its topic, one of so
+// many, takes more than its share and is long in getting through it, until half
+// of that is done: then about a second's work is left, for the fetches to begin
+// again.
+func (q *queue) crowded(p *partition, now time.Time, partitions, topics int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.several = topics > 1
+	topic := q.topicCrowded(p, now)
 	n := len(p.queued)
 	switch {
 	case p.crowd > 0:
 		if n <= p.crowd/2 {
 			p.crowd = 0
 		}
-	case of < 2, n == 0, now.Sub(p.queued[0].at) < crowdedAfter:
-	case n > q.mostRecords/(2*of), n*p.queued[0].size > q.mostBytes/(2*of):
+	case partitions < 2, !p.waits(now):
+	case n > q.mostRecords/(2*partitions), n*p.queued[0].size > q.mostBytes/(2*partitions):
 		p.crowd = n
 	}
-	return p.crowd > 0
+	return p.crowd > 0 || topic
+}
+
+// waits reports whether the partition's next record has waited for long.
+func (p *partition) waits(now time.Time) bool {
+	return len(p.queued) > 0 && now.Sub(p.queued[0].at) >= crowdedAfter
+}
+
+// topicCrowded is crowded for the partition's topic. One that was slow before
+// is found crowded at once: until it has waited again it would take what is
+// left to the others.
+func (q *queue) topicCrowded(p *partition, now time.Time) bool {
+	l := q.lines[p.topic]
+	switch {
+	case l == nil:
+		return false
+	case !l.crowdedSince.IsZero():
+		if l.records <= q.allowance(l)/2 {
+			l.slow = now.Sub(l.crowdedSince) >= crowdedAfter
+			l.crowdedSince = time.Time{}
+		}
+	case q.several && l.records > q.allowance(l) && (l.slow || p.waits(now)):
+		l.crowdedSince = now
+	}
+	return !l.crowdedSince.IsZero()
 }
 
 // revive puts a partition that was left out back in turn.

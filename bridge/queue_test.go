@@ -25,7 +25,7 @@ func fetched(p *partition, from int64, n, size int) (rs []*record) {
 }
 
 func TestBacklogOfOnePartitionDelaysNoOther(t *testing.T) {
-	q := newQueue(10_000, 1<<30)
+	q := newQueue(10_000, 1<<30, 1000)
 	hot, quiet, idle := queuedPartition(0), queuedPartition(1), queuedPartition(2)
 	q.push(hot, fetched(hot, 0, 1000, 1))
 	for i := range 10 {
@@ -40,7 +40,7 @@ func TestBacklogOfOnePartitionDelaysNoOther(t *testing.T) {
 }
 
 func TestQueueKeepsTheOrderOfAPartition(t *testing.T) {
-	q, p := newQueue(100, 1<<20), queuedPartition(0)
+	q, p := newQueue(100, 1<<20, 1000), queuedPartition(0)
 	q.push(p, fetched(p, 10, 5, 1))
 	q.push(p, fetched(p, 15, 5, 1))
 	for want := int64(10); want < 20; want++ {
@@ -67,7 +67,7 @@ func TestRoomOfTheQueue(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			q, p := newQueue(tt.records, tt.bytes), queuedPartition(0)
+			q, p := newQueue(tt.records, tt.bytes, 1000), queuedPartition(0)
 			for i, size := range tt.sizes {
 				q.push(p, fetched(p, int64(i), 1, size))
 			}
@@ -87,7 +87,7 @@ func TestRoomOfTheQueue(t *testing.T) {
 }
 
 func TestRecordUnderWayStillTakesRoom(t *testing.T) {
-	q, p := newQueue(10, 1<<20), queuedPartition(0)
+	q, p := newQueue(10, 1<<20, 1000), queuedPartition(0)
 	q.push(p, fetched(p, 0, 10, 1))
 	r := q.pop(always)
 	if q.room() != 0 {
@@ -100,7 +100,7 @@ func TestRecordUnderWayStillTakesRoom(t *testing.T) {
 }
 
 func TestHeldPartitionIsGivenBackFromItsFirst(t *testing.T) {
-	q, p := newQueue(100, 1<<20), queuedPartition(0)
+	q, p := newQueue(100, 1<<20, 1000), queuedPartition(0)
 	q.push(p, fetched(p, 40, 10, 5))
 	q.pop(always)
 	if from := q.giveBack(p); from != 41 {
@@ -120,7 +120,7 @@ func TestHeldPartitionIsGivenBackFromItsFirst(t *testing.T) {
 
 func TestWhoWaitsForARecordIsWoken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, p := newQueue(100, 1<<20), queuedPartition(0)
+		q, p := newQueue(100, 1<<20, 1000), queuedPartition(0)
 		braked := true
 		admit := func(*partition) (bool, bool) { return !braked, false }
 		got := make(chan *record, 1)
@@ -151,7 +151,7 @@ func TestWhoWaitsForARecordIsWoken(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cause := errors.New("bridge has stopped")
 		time.AfterFunc(time.Second, func() { cancel(cause) })
-		if _, err := newQueue(1, 1).take(ctx, always); !errors.Is(err, cause) {
+		if _, err := newQueue(1, 1, 1000).take(ctx, always); !errors.Is(err, cause) {
 			t.Errorf("ended with %v, want the cause", err)
 		}
 	})
@@ -162,7 +162,7 @@ func TestWhoWaitsForARecordIsWoken(t *testing.T) {
 func TestQueueLosesNoRecord(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		q := newQueue(1000, 1<<20)
+		q := newQueue(1000, 1<<20, 1000)
 		ps := []*partition{queuedPartition(0), queuedPartition(1), queuedPartition(2), queuedPartition(3)}
 		next, taken := make([]int64, len(ps)), make([]int64, len(ps)) // next offset to push and to come out
 		var out []*record

@@ -31,6 +31,7 @@ type record struct {
 	at    time.Time     // received
 	lane  chan struct{} // capacity abreast; nil for a record of one document
 	asks  chan struct{} // capacity 1: one of its documents asks for room; nil likewise
+	taken bool          // from the queue; belongs to the queue's lock
 	trial bool          // let through a braked topic, to see whether it is well again
 
 	reading  Reading
@@ -201,11 +202,12 @@ func (r *record) settled() (kept, free int) {
 
 // document is one document of a record on its way.
 type document struct {
-	r    *record
-	part int
-	doc  *transform.Document
-	body []byte
-	rung int // of the slimming ladder: 0 unchanged
+	r     *record
+	topic string // the record's
+	part  int
+	doc   *transform.Document
+	body  []byte
+	rung  int // of the slimming ladder: 0 unchanged
 
 	attempts    int
 	sends       int    // attempts that may have been stored

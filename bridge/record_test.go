@@ -274,7 +274,7 @@ func TestRoomAddsUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
 			b := &Bridge{exposure: frontier.NewExposure(bound), metrics: newMetrics(nil), due: make(chan struct{}, 1)}
-			b.queue = newQueue(1000, 1<<20)
+			b.queue = newQueue(1000, 1<<20, 1000)
 			var ps []*partition
 			var all sync.WaitGroup
 			for range 3 {
@@ -304,16 +304,16 @@ func TestRoomAddsUp(t *testing.T) {
 					p.drain()
 				case 1:
 					room, _, _ := p.fence(errLost)
-					b.exposure.Release(room)
+					b.exposure.Release("detections", room)
 				default: // a commit
 					if s, ok := p.frontier().Snapshot(); ok {
-						b.exposure.Release(p.frontier().Committed(s))
+						b.exposure.Release("detections", p.frontier().Committed(s))
 					}
 				}
 			}
 			for _, p := range ps {
 				room, active, _ := p.fence(errLost)
-				b.exposure.Release(room)
+				b.exposure.Release("detections", room)
 				if active != 0 {
 					t.Errorf("seed %d: %d records never ended: a drain would wait for ever", seed, active)
 				}
@@ -350,7 +350,7 @@ func carryDocument(b *Bridge, d *document, rng *rand.Rand) error {
 		} else if d.r.begin() {
 			time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
 			a := answers[rng.IntN(len(answers))]
-			b.exposure.Release(d.r.end(d, a))
+			b.exposure.Release("detections", d.r.end(d, a))
 			if a.Verdict == stellar.Delivered {
 				return nil
 			}

@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 	"sync"
+
+	"serbridge/bridge/turns"
 )
 
 // slots bounds the attempts on the wire and finds out how many the API bears:
@@ -11,36 +13,45 @@ import (
 // on a push-back. A window is as many answers as the limit. It reads no
 // latencies: a refusal is a normal fast answer, and our own waits for the gate
 // and the rate are no sign of the API's.
+//
+// Those who wait are served topic by topic in turn.
 type slots struct {
 	ceiling int
 
-	mu      sync.Mutex
-	limit   int
-	inUse   int
-	climb   bool // one more per window instead of twice as many
-	answers int  // in this window
-	reached bool // the limit was reached in this window
-	era     uint64
-	waiting []chan slot // capacity 1 each, first come, first served
+	mu       sync.Mutex
+	limit    int
+	inUse    int
+	before   int  // of those in use, on the wire since before the last restart
+	climb    bool // one more per window instead of twice as many
+	answers  int  // in this window
+	reached  bool // the limit was reached in this window
+	era      uint64
+	restarts uint64
+	line     turns.Line[chan slot] // capacity 1 each
 }
 
 // slot is the leave for one attempt. An answer to one that began before the
 // last halving or restart belongs to the load before it: a push-back would
 // halve for the same load twice, others would end the new window at once.
-type slot struct{ era uint64 }
+type slot struct {
+	topic    string
+	era      uint64
+	restarts uint64
+}
 
 func newSlots(ceiling int) *slots { return &slots{ceiling: ceiling, limit: 1} }
 
-// acquire waits for a slot; the caller owes release.
-func (s *slots) acquire(ctx context.Context) (slot, error) {
+// acquire waits for a slot; the caller owes release or giveBack.
+func (s *slots) acquire(ctx context.Context, topic string) (slot, error) {
 	s.mu.Lock()
-	if s.inUse < s.limit && len(s.waiting) == 0 {
+	if s.free() && s.line.Len() == 0 {
 		defer s.mu.Unlock()
-		return s.take(), nil
+		s.line.Take(topic, 1)
+		return s.take(topic), nil
 	}
 	s.reached = true
 	c := make(chan slot, 1)
-	s.waiting = append(s.waiting, c)
+	s.line.Join(topic, c)
 	s.mu.Unlock()
 	select {
 	case got := <-c:
@@ -49,38 +60,47 @@ func (s *slots) acquire(ctx context.Context) (slot, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, other := range s.waiting {
-		if other == c {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
-			return slot{}, context.Cause(ctx)
-		}
+	if !s.line.Leave(topic, c) {
+		s.give(<-c) // granted in the moment it left
+		s.grant()
 	}
-	<-c // granted in the moment it left
-	s.inUse--
-	s.grant()
 	return slot{}, context.Cause(ctx)
 }
 
-func (s *slots) take() slot {
+// free reports whether one more may go. An attempt from before the restart is
+// no load that we try now: one that waits for its timeout would keep the only
+// slot for as long. The ceiling holds for all.
+func (s *slots) free() bool { return s.inUse-s.before < s.limit && s.inUse < s.ceiling }
+
+func (s *slots) take(topic string) slot {
 	s.inUse++
-	if s.inUse >= s.limit {
+	if !s.free() {
 		s.reached = true
 	}
-	return slot{era: s.era}
+	return slot{topic, s.era, s.restarts}
+}
+
+func (s *slots) give(got slot) {
+	s.inUse--
+	if got.restarts != s.restarts {
+		s.before--
+	}
+	s.line.Give(got.topic, 1)
 }
 
 func (s *slots) grant() {
-	for len(s.waiting) > 0 && s.inUse < s.limit {
-		s.waiting[0] <- s.take()
-		s.waiting = s.waiting[1:]
+	for s.line.Len() > 0 && s.free() {
+		topic, c, _ := s.line.Next()
+		s.line.Serve(topic, c, 1)
+		c <- s.take(topic)
 	}
 }
 
 // giveBack returns a slot that was not used.
-func (s *slots) giveBack() {
+func (s *slots) giveBack(got slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inUse--
+	s.give(got)
 	s.grant()
 }
 
@@ -88,7 +108,7 @@ func (s *slots) giveBack() {
 func (s *slots) release(got slot, pushBack bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inUse--
+	s.give(got)
 	switch {
 	case pushBack && got.era == s.era:
 		s.limit = max(1, s.limit/2)
@@ -120,6 +140,9 @@ func (s *slots) restart() {
 	defer s.mu.Unlock()
 	s.limit, s.climb, s.answers, s.reached = 1, false, 0, false
 	s.era++
+	s.restarts++
+	s.before = s.inUse
+	s.grant()
 }
 
 func (s *slots) state() (limit, inUse int) {

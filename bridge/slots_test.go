@@ -15,7 +15,7 @@ import (
 func full(t *testing.T, s *slots) (taken []slot) {
 	t.Helper()
 	for s.inUse < s.limit {
-		got, err := s.acquire(t.Context())
+		got, err := s.acquire(t.Context(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestLimitThatIsNotReachedDoesNotClimb(t *testing.T) {
 	s := newSlots(64)
 	s.limit, s.climb = 8, true
 	for range 100 {
-		got, err := s.acquire(t.Context())
+		got, err := s.acquire(t.Context(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,10 +103,11 @@ func TestLimitThatIsNotReachedDoesNotClimb(t *testing.T) {
 func TestUnusedSlotIsNoAnswer(t *testing.T) {
 	s := newSlots(64)
 	for range 100 {
-		if _, err := s.acquire(t.Context()); err != nil {
+		got, err := s.acquire(t.Context(), "")
+		if err != nil {
 			t.Fatal(err)
 		}
-		s.giveBack()
+		s.giveBack(got)
 	}
 	if s.limit != 1 || s.inUse != 0 {
 		t.Errorf("limit %d with %d in use, want 1 and 0", s.limit, s.inUse)
@@ -116,12 +117,12 @@ func TestUnusedSlotIsNoAnswer(t *testing.T) {
 func TestSlotsAreHandedOutInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlots(1)
-		first, _ := s.acquire(t.Context())
+		first, _ := s.acquire(t.Context(), "")
 		var order []int
 		var all sync.WaitGroup
 		for i := range 20 {
 			all.Go(func() {
-				got, err := s.acquire(t.Context())
+				got, err := s.acquire(t.Context(), "")
 				if err != nil {
 					t.Error(err)
 				}
@@ -167,8 +168,8 @@ func TestSlotsAreNeitherExceededNorLost(t *testing.T) {
 					s.restart()
 				}
 			}
-			if s.inUse != 0 || len(s.waiting) != 0 {
-				t.Fatalf("seed %d: %d in use and %d waiting at the end", seed, s.inUse, len(s.waiting))
+			if s.inUse != 0 || s.line.Len() != 0 {
+				t.Fatalf("seed %d: %d in use and %d waiting at the end", seed, s.inUse, s.line.Len())
 			}
 		})
 	}
@@ -177,7 +178,7 @@ func TestSlotsAreNeitherExceededNorLost(t *testing.T) {
 func useSlots(t *testing.T, s *slots, mu *sync.Mutex, granted map[uint64]int, rng *rand.Rand) {
 	for range 30 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(100))*time.Millisecond)
-		got, err := s.acquire(ctx)
+		got, err := s.acquire(ctx, "")
 		cancel()
 		if err != nil {
 			continue
@@ -191,7 +192,7 @@ func useSlots(t *testing.T, s *slots, mu *sync.Mutex, granted map[uint64]int, rn
 		mu.Unlock()
 		switch rng.IntN(6) {
 		case 0:
-			s.giveBack()
+			s.giveBack(got)
 		case 1:
 			s.release(got, true)
 		default:
@@ -216,8 +217,8 @@ func checkSlots(t *testing.T, seed uint64, s *slots, mu *sync.Mutex, granted map
 	if s.limit < 1 || s.limit > s.ceiling || granted[s.era] > s.limit {
 		t.Fatalf("seed %d: %d of this load on the wire at a limit of %d, ceiling %d", seed, granted[s.era], s.limit, s.ceiling)
 	}
-	if len(s.waiting) > 0 && s.inUse < s.limit {
-		t.Fatalf("seed %d: %d wait at %d of %d: a wake-up was lost", seed, len(s.waiting), s.inUse, s.limit)
+	if s.line.Len() > 0 && s.inUse < s.limit {
+		t.Fatalf("seed %d: %d wait at %d of %d: a wake-up was lost", seed, s.line.Len(), s.inUse, s.limit)
 	}
 }
 
@@ -293,13 +294,13 @@ func deliverOne(ctx context.Context, g *gate, s *slots, a *api) {
 		if err != nil {
 			return
 		}
-		got, err := s.acquire(ctx)
+		got, err := s.acquire(ctx, "")
 		if err != nil {
 			g.giveBack(leave)
 			return
 		}
 		if !g.valid(leave) {
-			s.giveBack()
+			s.giveBack(got)
 			g.giveBack(leave)
 			continue
 		}

@@ -14,13 +14,13 @@ func Example() {
 	first := frontier.New(frontier.Config{Group: "serbridge", Topic: "alerts", Base: 10, Epoch: -1})
 	for offset := int64(10); offset < 15; offset++ {
 		first.Add(offset, 0, 512, time.Unix(0, 0))
-		_ = room.Acquire(context.Background(), 1, true)
+		_ = room.Acquire(context.Background(), "alerts", 1, true)
 	}
 	for _, offset := range []int64{11, 12, 14} {
 		first.Settle(offset, 1)
 	}
 	commit, _ := first.Snapshot()
-	room.Release(first.Committed(commit)) // after the broker acknowledged it
+	room.Release("alerts", first.Committed(commit)) // after the broker acknowledged it
 	fmt.Println("committed", commit.Base, "a crash could repeat", room.Held())
 
 	said, err := frontier.Decode("serbridge", "alerts", 0, commit.Base, commit.Metadata)

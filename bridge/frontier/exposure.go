@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"serbridge/bridge/turns"
 )
 
 // Exposure is a member's bound on repeats: how many documents a crash at this moment could send again. A record takes
@@ -14,16 +16,17 @@ import (
 type Exposure struct {
 	max int
 
-	mu      sync.Mutex
-	held    int
-	waiters []*waiter // first come first; empty while there is room
+	mu    sync.Mutex
+	held  int
+	line  turns.Line[*waiter] // nobody waits while there is room
+	first []*waiter           // at their partition's base: before the line, and they may take the last unit
 }
 
 type waiter struct {
+	topic   string
 	n       int
 	fresh   bool
 	atBase  func() bool   // nil: never
-	first   bool          // atBase said so: may take the last unit
 	granted chan struct{} // closed, under the lock, when the room is given
 }
 
@@ -32,40 +35,25 @@ func NewExposure(max int) *Exposure {
 	return &Exposure{max: max}
 }
 
-// Acquire waits, first come first served, until fewer than max-1 units are held, then takes n, however many they are.
-// (The last unit is for a canary: GrantLast. With a max of 1 there is no other, and all use it.) So records of one
-// document never hold more than max, larger ones a record's size more. fresh says that the record was never tried.
+// Acquire waits until fewer than max-1 units are held, then takes n, however many they are. Those who wait are served
+// topic by topic in turn, within a topic first come, first served. (The last unit is for a canary: GrantLast. With a max
+// of 1 there is no other, and all use it.) So records of one document never hold more than max, larger ones a record's
+// size more. fresh says that the record was never tried.
 //
 // The error is the context's; then nothing is held.
-func (e *Exposure) Acquire(ctx context.Context, n int, fresh bool) error {
-	return e.acquire(ctx, &waiter{n: max(n, 0), fresh: fresh, granted: make(chan struct{})})
+func (e *Exposure) Acquire(ctx context.Context, topic string, n int, fresh bool) error {
+	return e.AcquireAtBase(ctx, topic, n, fresh, nil)
 }
 
 // AcquireAtBase is Acquire for a record that goes before all others and may take the last unit once it is at its
 // partition's base: then, where commits cannot say all that is settled above the base, only its end gives that room
 // back, and behind the others it would wait for room that waits for it. atBase is asked here and by Look, with the lock
 // held.
-func (e *Exposure) AcquireAtBase(ctx context.Context, n int, fresh bool, atBase func() bool) error {
-	return e.acquire(ctx, &waiter{n: max(n, 0), fresh: fresh, atBase: atBase, granted: make(chan struct{})})
-}
-
-// Look asks those that wait whether they are at the base by now. The caller does so now and then.
-func (e *Exposure) Look() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i, w := range e.waiters {
-		if !w.first && w.atBase != nil && w.atBase() {
-			w.first = true
-			e.waiters = slices.Insert(slices.Delete(e.waiters, i, i+1), 0, w)
-		}
-	}
-	e.grant()
-}
-
-func (e *Exposure) acquire(ctx context.Context, w *waiter) error {
+func (e *Exposure) AcquireAtBase(ctx context.Context, topic string, n int, fresh bool, atBase func() bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	w := &waiter{topic: topic, n: max(n, 0), fresh: fresh, atBase: atBase, granted: make(chan struct{})}
 	e.join(w)
 	select {
 	case <-w.granted:
@@ -76,14 +64,27 @@ func (e *Exposure) acquire(ctx context.Context, w *waiter) error {
 	}
 }
 
+// Look asks those that wait whether they are at the base by now. The caller does so now and then.
+func (e *Exposure) Look() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for topic, w := range e.line.All() {
+		if w.atBase != nil && w.atBase() {
+			e.line.Leave(topic, w)
+			e.first = append(e.first, w)
+		}
+	}
+	e.grant()
+}
+
 func (e *Exposure) join(w *waiter) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	at := len(e.waiters)
-	if w.first = w.atBase != nil && w.atBase(); w.first {
-		at = 0
+	if w.atBase != nil && w.atBase() {
+		e.first = append(e.first, w)
+	} else {
+		e.line.Join(w.topic, w)
 	}
-	e.waiters = slices.Insert(e.waiters, at, w)
 	e.grant()
 }
 
@@ -92,53 +93,70 @@ func (e *Exposure) join(w *waiter) {
 func (e *Exposure) leave(w *waiter) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if i := slices.Index(e.waiters, w); i >= 0 {
-		e.waiters = slices.Delete(e.waiters, i, i+1)
+	if i := slices.Index(e.first, w); i >= 0 {
+		e.first = slices.Delete(e.first, i, i+1)
 		return
 	}
-	e.held -= w.n
-	e.grant()
+	if e.line.Leave(w.topic, w) {
+		return
+	}
+	e.release(w.topic, w.n)
 }
 
-// grant serves the queue while there is room. Called with the lock held after every change.
+// grant serves those who wait while there is room. Called with the lock held after every change.
 func (e *Exposure) grant() {
-	for len(e.waiters) > 0 && e.hasRoom(e.waiters[0]) {
-		e.give(0)
+	for len(e.first) > 0 && (e.max <= 0 || e.held < e.max) {
+		w := e.first[0]
+		e.first = slices.Delete(e.first, 0, 1)
+		e.line.Take(w.topic, w.n)
+		e.give(w)
+	}
+	for e.line.Len() > 0 && (e.max <= 0 || e.held < max(e.max-1, 1)) {
+		_, w, _ := e.line.Next()
+		e.serve(w)
 	}
 }
 
-func (e *Exposure) hasRoom(w *waiter) bool {
-	return e.max <= 0 || e.held < max(e.max-1, 1) || w.first && e.held < e.max
+func (e *Exposure) serve(w *waiter) {
+	e.line.Serve(w.topic, w, w.n)
+	e.give(w)
 }
 
-func (e *Exposure) give(i int) {
-	w := e.waiters[i]
-	e.waiters = slices.Delete(e.waiters, i, i+1)
+func (e *Exposure) give(w *waiter) {
 	e.held += w.n
 	close(w.granted)
 }
 
-// GrantLast gives the last unit to a new canary: the first waiter never tried before, or else the first waiter. False
-// if nobody waits or the last unit is held too. The caller is the gate, which must let only one canary go at a time.
-func (e *Exposure) GrantLast() bool {
+// GrantLast gives the last unit to a new canary, of the topics that it may be of: to a record never tried before, or
+// else to one that was. False if no such one waits or the last unit is held too. The caller is the gate, which must let
+// only one canary go at a time. may is asked with the lock held.
+func (e *Exposure) GrantLast(may func(topic string) bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.waiters) == 0 || e.held >= e.max {
+	if e.held >= e.max {
 		return false
 	}
-	e.give(max(0, slices.IndexFunc(e.waiters, func(w *waiter) bool { return w.fresh })))
-	return true
+	_, w, ok := e.line.Find(may, func(w *waiter) bool { return w.fresh })
+	if !ok {
+		_, w, ok = e.line.Find(may, func(*waiter) bool { return true })
+	}
+	if ok {
+		e.serve(w)
+	}
+	return ok
 }
 
-// Release gives n units back. It panics when more is given back than is held: that is a fault of ours, and silence
-// would lift the bound.
-func (e *Exposure) Release(n int) {
+// Release gives n units of a topic back. It panics when more is given back than is held: that is a fault of ours, and
+// silence would lift the bound.
+func (e *Exposure) Release(topic string, n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if n > e.held {
-		panic("frontier: more room released than held")
-	}
-	e.held -= max(n, 0)
+	e.release(topic, max(n, 0))
+}
+
+func (e *Exposure) release(topic string, n int) {
+	e.line.Give(topic, n)
+	e.held -= n
 	e.grant()
 }
 
@@ -153,5 +171,5 @@ func (e *Exposure) Held() int {
 func (e *Exposure) Waiting() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.waiters)
+	return len(e.first) + e.line.Len()
 }

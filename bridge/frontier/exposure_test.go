@@ -15,7 +15,7 @@ func asks(ctx context.Context, e *Exposure, fresh bool, sizes ...int) *[]int {
 	granted := new([]int)
 	for i, n := range sizes {
 		go func() {
-			if e.Acquire(ctx, n, fresh) == nil {
+			if e.Acquire(ctx, "t", n, fresh) == nil {
 				*granted = append(*granted, i)
 			}
 		}()
@@ -23,6 +23,8 @@ func asks(ctx context.Context, e *Exposure, fresh bool, sizes ...int) *[]int {
 	}
 	return granted
 }
+
+func anyTopic(string) bool { return true }
 
 func TestExposureIsTheBound(t *testing.T) {
 	tests := []struct {
@@ -59,7 +61,7 @@ func TestExposureServesInOrder(t *testing.T) {
 		granted := asks(t.Context(), e, true, 1, 3, 1, 1)
 		for range 4 {
 			synctest.Wait()
-			e.Release(e.Held())
+			e.Release("t", e.Held())
 		}
 		synctest.Wait()
 		if !slices.Equal(*granted, []int{0, 1, 2, 3}) || e.Held() != 0 || e.Waiting() != 0 {
@@ -73,28 +75,28 @@ func TestCanaryTakesTheLastUnit(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		e := NewExposure(3)
-		if e.GrantLast() {
+		if e.GrantLast(anyTopic) {
 			t.Error("granted to nobody")
 		}
 		asks(ctx, e, true, 1, 1)
 		tried := asks(ctx, e, false, 1)
 		fresh := asks(ctx, e, true, 1, 1)
-		if !e.GrantLast() {
+		if !e.GrantLast(anyTopic) {
 			t.Error("no canary though the last unit is free")
 		}
 		synctest.Wait()
 		if len(*tried) != 0 || !slices.Equal(*fresh, []int{0}) || e.Held() != 3 {
 			t.Errorf("tried %v, fresh %v, held %d: want the first never tried", *tried, *fresh, e.Held())
 		}
-		if e.GrantLast() {
+		if e.GrantLast(anyTopic) {
 			t.Error("a canary above the bound")
 		}
-		e.Release(1)
-		if !e.GrantLast() {
+		e.Release("t", 1)
+		if !e.GrantLast(anyTopic) {
 			t.Error("no second canary")
 		}
-		e.Release(1)
-		if !e.GrantLast() {
+		e.Release("t", 1)
+		if !e.GrantLast(anyTopic) {
 			t.Error("none for a tried record, when no other waits")
 		}
 		synctest.Wait()
@@ -114,9 +116,9 @@ func TestCancelledWaitLeaksNoRoom(t *testing.T) {
 			hold := time.Duration(random.IntN(10)) * time.Millisecond
 			go func() {
 				defer cancel()
-				if e.Acquire(ctx, 1+int(hold)%3, true) == nil {
+				if e.Acquire(ctx, "t", 1+int(hold)%3, true) == nil {
 					time.Sleep(hold)
-					e.Release(1 + int(hold)%3)
+					e.Release("t", 1+int(hold)%3)
 				}
 			}()
 		}
@@ -130,7 +132,7 @@ func TestCancelledWaitLeaksNoRoom(t *testing.T) {
 // Both at once, on the very path: granted, and the context ended.
 func TestGrantAtTheMomentOfCancelIsGivenBack(t *testing.T) {
 	e := NewExposure(2)
-	first, second := &waiter{n: 1, fresh: true, granted: make(chan struct{})}, &waiter{n: 1, fresh: true, granted: make(chan struct{})}
+	first, second := &waiter{topic: "t", n: 1, fresh: true, granted: make(chan struct{})}, &waiter{topic: "t", n: 1, fresh: true, granted: make(chan struct{})}
 	e.join(first)
 	e.join(second)
 	e.leave(first)
@@ -149,7 +151,7 @@ func TestEndedContextGetsNothing(t *testing.T) {
 	cancel()
 	e := NewExposure(5)
 	for range 100 {
-		if err := e.Acquire(ctx, 1, true); !errors.Is(err, context.Canceled) || e.Held() != 0 {
+		if err := e.Acquire(ctx, "t", 1, true); !errors.Is(err, context.Canceled) || e.Held() != 0 {
 			t.Fatalf("error %v, held %d", err, e.Held())
 		}
 	}
@@ -161,22 +163,22 @@ func TestReleaseOfMoreThanHeldIsLoud(t *testing.T) {
 			t.Error("no panic: the bound would be lifted in silence")
 		}
 	}()
-	NewExposure(5).Release(1)
+	NewExposure(5).Release("t", 1)
 }
 
 func TestRecordAtTheBaseDoesNotWaitForRoomThatWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := NewExposure(3)
-		if err := e.Acquire(t.Context(), 2, true); err != nil { // all but the last unit, never covered
+		if err := e.Acquire(t.Context(), "t", 2, true); err != nil { // all but the last unit, never covered
 			t.Fatal(err)
 		}
 		others := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { others <- e.Acquire(ctx, 1, true) }()
+		go func() { others <- e.Acquire(ctx, "t", 1, true) }()
 		synctest.Wait()
 		// It comes to the base only while it waits, behind the others.
 		atBase, done := false, make(chan error, 1)
-		go func() { done <- e.AcquireAtBase(t.Context(), 1, true, func() bool { return atBase }) }()
+		go func() { done <- e.AcquireAtBase(t.Context(), "t", 1, true, func() bool { return atBase }) }()
 		synctest.Wait()
 		if e.Look(); e.Waiting() != 2 {
 			t.Fatal("went first, though not at the base")

@@ -13,13 +13,14 @@ var arrows = map[string][]string{
 	"transform":                  {},
 	"transform/format":           {"transform"},
 	"bridge/secret":              {},
-	"bridge/frontier":            {},
+	"bridge/turns":               {},
+	"bridge/frontier":            {"bridge/turns"},
 	"bridge/admin":               {"bridge/secret"},
 	"bridge/kafka":               {"bridge/secret"},
 	"bridge/deadletter":          {"bridge/secret"},
 	"bridge/stellar":             {"bridge/secret"},
 	"bridge/stellar/stellartest": {},
-	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar",
+	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",
 		"transform", "transform/format"},
 }
 

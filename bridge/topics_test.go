@@ -1,0 +1,50 @@
+package bridge_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"serbridge/bridge"
+	"serbridge/bridge/stellar/stellartest"
+)
+
+// A topic whose every document gets a 500 must not slow the one beside it.
+func TestTopicThatAlwaysFailsLeavesTheOtherItsRate(t *testing.T) {
+	t.Parallel()
+	for _, alone := range []time.Duration{0, time.Minute} {
+		t.Run(fmt.Sprintf("alone for %v", alone), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { oneTopicFails(t, alone) })
+		})
+	}
+}
+
+func oneTopicFails(t *testing.T, alone time.Duration) {
+	const bad, records, rate = "broken", 1000, 20
+	w := newWorld(t, worldConfig{api: slow, topics: []string{topic, bad}})
+	w.api.Script(poison(stellartest.ServerError()))
+	m := w.start(func(c *bridge.Config) { c.Topics = []string{topic, bad}; c.RateLimit = 2 * rate })
+	w.produceTo(bad, 0, 5000, poisoned)
+	time.Sleep(alone)
+	stop := w.trickle(0, time.Second/rate)
+	time.Sleep(5 * time.Minute) // for finding out whose fault it is
+	before := w.api.Ledger().Distinct
+	time.Sleep(records * time.Second / rate)
+	n := stop()
+	time.Sleep(10 * time.Second)
+	if stored := w.api.Ledger().Distinct; before == 0 || stored-before < records*95/100 {
+		t.Errorf("%d of %d good records delivered within five minutes, then %d of %d, while the other topic fails", before, n-records, stored-before, records)
+	}
+	for _, l := range w.letters() {
+		if l.Topic != bad || l.Reason != "retries_exhausted" {
+			t.Errorf("dead letter of %s for %s", l.Topic, l.Reason)
+		}
+	}
+	if copies := mostCopies(w); copies != 1 {
+		t.Errorf("a document was stored %d times", copies)
+	}
+	if m.metric("attempts_total", "reason", "http_500") == 0 {
+		t.Error("the other topic was not tried")
+	}
+}
