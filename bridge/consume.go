@@ -45,14 +45,16 @@ func (b *Bridge) poll(ctx context.Context) {
 // awaitFree waits for room; true means that partitions are to be tended, with
 // a poll that receives nothing.
 func (b *Bridge) awaitFree(ctx context.Context) bool {
-	limit := time.NewTimer(pollWait)
+	limit := time.NewTimer(crowdedAfter)
 	defer limit.Stop()
 	select {
 	case <-b.queue.free:
 	case <-b.nudged:
 		signal(b.nudged)
 		return true
-	case <-limit.C:
+	case <-limit.C: // full for this long: somebody may be crowded
+		signal(b.nudged)
+		return true
 	case <-ctx.Done():
 	}
 	return false
