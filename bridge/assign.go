@@ -180,7 +180,7 @@ func (b *Bridge) offsetsFetched(_ context.Context, _ *kgo.Client, resp *kmsg.Off
 }
 
 func (b *Bridge) seed(p *partition, base int64, epoch int32, metadata *string) *frontier.Frontier {
-	cfg := frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id, Base: base, Epoch: epoch}
+	cfg := frontier.Config{Group: b.cfg.Group, Topic: p.topic, Partition: p.id, Base: base, Epoch: epoch, KeepCeiling: b.probing()}
 	if metadata != nil && *metadata != "" {
 		m, err := frontier.Decode(b.cfg.Group, p.topic, p.id, base, *metadata)
 		if err != nil {
@@ -189,6 +189,9 @@ func (b *Bridge) seed(p *partition, base int64, epoch int32, metadata *string) *
 			b.log.Warn("commit metadata ignored", "topic", p.topic, "partition", p.id, "error", err)
 		}
 		cfg.Restored = m
+		if m.Ceiling != nil {
+			p.suspects = *m.Ceiling
+		}
 	}
 	f := frontier.New(cfg)
 	b.setFrontier(p, f)
@@ -230,6 +233,7 @@ func (b *Bridge) handOver(ps []*partition) {
 	b.awaitDrain(ps, begun)
 	for _, p := range ps {
 		p.yield()
+		b.lower(p)
 	}
 	b.reshare() // lowered before the commit lets the next owner start
 	drained := time.Now()

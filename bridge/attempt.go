@@ -28,6 +28,9 @@ func (b *Bridge) attempt(d *document) (stellar.Answer, error) {
 		if err := d.r.wait(func(ctx context.Context) error { return b.makeRoom(ctx, d.r) }); err != nil {
 			return stellar.Answer{}, err
 		}
+		if err := d.r.wait(func(ctx context.Context) error { return b.awaitCeiling(ctx, d.r) }); err != nil {
+			return stellar.Answer{}, err
+		}
 		var p permit
 		var refused stellar.Answer
 		if err := d.r.wait(func(ctx context.Context) (err error) {
@@ -172,6 +175,7 @@ func (b *Bridge) insert(d *document, p permit) stellar.Answer {
 	}
 	if a.Verdict == stellar.Unknown {
 		d.sends++
+		d.maySince = time.Now()
 	}
 	if a.Verdict == stellar.Delivered {
 		b.faults.delivered(d, time.Now()) // before it counts as company: it acquits whoever is weighed next

@@ -71,11 +71,12 @@ type Config struct {
 	MaxInFlight    int     // attempts on the wire, default 64
 	BufferBytes    int     // default 32 MiB: kgo's fetch and decompression buffers and our queue together
 	CommitInterval time.Duration
-	MaxRepeats     int    // default 200 documents; negative: unbounded
-	MaxSends       int    // default 3
-	OnAmbiguous    string // "retry" (default) or "dead-letter"
-	OnRefused      string // "slim" (default) or "dead-letter"
-	RejectBrake    int    // default 200 records; negative: never
+	MaxRepeats     int           // default 200 documents; negative: unbounded
+	MaxSends       int           // default 3
+	OnAmbiguous    string        // "retry" (default), "probe" or "dead-letter"
+	ProbeWait      time.Duration // until the index must show what was stored, default 60 s
+	OnRefused      string        // "slim" (default) or "dead-letter"
+	RejectBrake    int           // default 200 records; negative: never
 	DrainTimeout   time.Duration
 
 	Instance string // names this process in dead letters and in the group
@@ -112,6 +113,7 @@ func (c *Config) defaults() {
 	def(&c.MaxRepeats, 200)
 	def(&c.MaxSends, 3)
 	def(&c.OnAmbiguous, "retry")
+	def(&c.ProbeWait, time.Minute)
 	def(&c.OnRefused, "slim")
 	def(&c.RejectBrake, 200)
 	def(&c.DrainTimeout, 25*time.Second)
@@ -154,6 +156,7 @@ type Bridge struct {
 	slots    *slots
 	tokens   *dispenser
 	faults   *faults
+	prober   prober
 	heard    *heard
 	troubles *troubles
 	metrics  *metrics

@@ -147,6 +147,8 @@ func (p *partition) committed(err error, now time.Time) {
 	switch {
 	case err == nil:
 		p.refused, p.rest, p.restUntil = nil, nil, time.Time{}
+		close(p.ack)
+		p.ack = make(chan struct{})
 		return
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		return // a shorter one goes at once
@@ -211,6 +213,7 @@ func (b *Bridge) commitment(ps []*partition) *commitment {
 		if f == nil {
 			continue
 		}
+		b.raise(p, f)
 		s, ok := f.Snapshot()
 		if !ok {
 			continue

@@ -138,7 +138,13 @@ func (d *document) encode() (err error) {
 // deliverDocument inserts one document: attempt after attempt, with a backoff
 // between, for ever, until it is delivered or its failure is proven its own.
 func (b *Bridge) deliverDocument(d *document) error {
+	b.suspect(d)
 	for {
+		if b.probing() && !d.maySince.IsZero() {
+			if stored, err := b.probe(d); stored || err != nil {
+				return err
+			}
+		}
 		if d.sends >= b.cfg.MaxSends {
 			return b.ambiguous(d)
 		}
@@ -164,6 +170,7 @@ func (b *Bridge) deliverDocument(d *document) error {
 
 func (b *Bridge) delivered(d *document, a stellar.Answer) {
 	b.metrics.delivered(d, time.Now())
+	b.prober.delivered(d.doc.DeliveryKey(), time.Now())
 	d.r.note(d.part, PartOutcome{Delivered: true, Answer: a, Document: d.doc, Attempts: d.attempts})
 }
 

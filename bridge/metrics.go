@@ -24,6 +24,7 @@ type metrics struct {
 	skips           *prometheus.CounterVec // by topic and reason
 	letters         *prometheus.CounterVec // by topic and reason
 	attempts        *prometheus.CounterVec // by verdict, certainty and reason
+	probes          *prometheus.CounterVec // by result
 	seconds         prometheus.Histogram   // of an attempt
 	latency         prometheus.Histogram   // record timestamp to 200
 	late            prometheus.Counter
@@ -56,6 +57,7 @@ func newMetrics(b *Bridge) *metrics {
 		skips:           counterVec("skipped_total", "Records, or parts of them, that are no detection.", "topic", "reason"),
 		letters:         counterVec("dead_letters_total", "Dead letters acknowledged by all replicas.", "topic", "reason"),
 		attempts:        counterVec("attempts_total", "Attempts to insert, by what came of them; certainty says whether the document may have been stored.", "verdict", "certainty", "reason"),
+		probes:          counterVec("probes_total", "Searches for documents that may be stored (ON_AMBIGUOUS=probe), by what they found.", "result"),
 		seconds:         histogram("attempt_seconds", "Duration of one POST.", fast),
 		latency:         histogram("delivery_seconds", "From the record's Kafka timestamp to its 200.", prometheus.ExponentialBuckets(0.01, 3, 14)),
 		late:            prometheus.NewCounter(prometheus.CounterOpts{Name: "serbridge_late_answers_total", Help: "Records finished after their partition had been fenced; the next owner sends them again."}),
@@ -71,7 +73,7 @@ func newMetrics(b *Bridge) *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{m.received, m.docs, m.skips, m.letters, m.attempts, m.seconds, m.latency, m.late,
+	for _, c := range []prometheus.Collector{m.received, m.docs, m.skips, m.letters, m.attempts, m.probes, m.seconds, m.latency, m.late,
 		m.restored, m.mapsIgnored, m.lostToRetention, m.commits, m.commitSeconds, m.drains, m.abandoned, m.lastDelivered, m} {
 		if err := r.Register(c); err != nil {
 			return err
@@ -91,6 +93,9 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		for _, reason := range transform.SkipReasons() {
 			m.skips.WithLabelValues(topic, string(reason))
 		}
+	}
+	for _, result := range []string{"found", "absent", "failed"} {
+		m.probes.WithLabelValues(result)
 	}
 	for _, cause := range frontier.Causes() {
 		m.mapsIgnored.WithLabelValues(string(cause))

@@ -43,6 +43,11 @@ type partition struct {
 	refused   error                       // of the last commit, nil: it was taken
 	rest      *backoff.ExponentialBackOff // after commits that failed
 	restUntil time.Time
+	ack       chan struct{} // closed and replaced when a commit is acknowledged
+
+	since    time.Time // begin of the assignment
+	suspects int64     // an earlier member may have sent what is below and not settled
+	sent     int64     // highest offset of which an attempt was made, -1: none
 
 	// The rest belongs to the queue's lock.
 	queued []*record
@@ -58,7 +63,8 @@ type partition struct {
 }
 
 func newPartition(ctx context.Context, topic string, topicID [16]byte, id int32, k *brake) *partition {
-	p := &partition{topic: topic, topicID: topicID, id: id, brake: k, next: -1, idle: make(chan struct{})}
+	p := &partition{topic: topic, topicID: topicID, id: id, brake: k, next: -1, idle: make(chan struct{}),
+		ack: make(chan struct{}), since: time.Now(), sent: -1}
 	p.ctx, p.abandon = context.WithCancelCause(ctx)
 	p.unstarted, p.drop = context.WithCancelCause(p.ctx)
 	return p
@@ -127,6 +133,27 @@ func (p *partition) fence(cause error) (room, abandoned int, first bool) {
 		room = p.f.Fence()
 	}
 	return room, p.active, true
+}
+
+// isIdle reports whether no record that was taken has still to end.
+func (p *partition) isIdle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.active == 0
+}
+
+// highestSent is the highest offset of which an attempt was made, -1 if none.
+func (p *partition) highestSent() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
+}
+
+// nextCommit is closed when a commit is acknowledged.
+func (p *partition) nextCommit() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ack
 }
 
 // over reports whether all of a bounded run has been received.

@@ -139,6 +139,7 @@ func (r *record) begin() bool {
 	}
 	r.onWire++
 	r.tried = true
+	r.p.sent = max(r.p.sent, r.k.Offset)
 	return true
 }
 
@@ -210,8 +211,9 @@ type document struct {
 	rung  int // of the slimming ladder: 0 unchanged
 
 	attempts    int
-	sends       int    // attempts that may have been stored
-	seen        uint64 // deliveries of the process when it was last sent
+	sends       int       // attempts that may have been stored
+	maySince    time.Time // of the last of them, or of an earlier member's; zero: none
+	seen        uint64    // deliveries of the process when it was last sent
 	firstFailed time.Time
 	last        stellar.Answer // that failed
 	loud        bool           // it was said that it is held

@@ -29,7 +29,7 @@ func TestPartsStandAlone(t *testing.T) {
 	if r := parts[2].Reject; r == nil || r.Reason != MissingField || parts[2].Document != nil {
 		t.Errorf("part without a name: %+v", parts[2])
 	}
-	if got, want := parts[3].Document.DeliveryKey(), deliveryKey(in, 3); got != want {
+	if got, want := parts[3].Document.DeliveryKey(), DeliveryKey(in, 3); got != want {
 		t.Errorf("part 3 has the delivery key %s, want %s", got, want)
 	}
 	if parts[0].Document.DedupKey() == parts[3].Document.DedupKey() {

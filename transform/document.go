@@ -138,7 +138,7 @@ func (b *builder) document(part int) *Document {
 		format:      b.d.Format,
 		mapping:     b.d.Mapping,
 		dedupKey:    b.dedupKey(part),
-		deliveryKey: deliveryKey(b.in, part),
+		deliveryKey: DeliveryKey(b.in, part),
 	}
 	d.vendor = b.vendor()
 	if b.settings.RawBytes > 0 {

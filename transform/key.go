@@ -40,7 +40,9 @@ func (t keyText) sum() string {
 // usualKey is the size of a key's text that needs no allocation.
 const usualKey = 512
 
-func deliveryKey(in *Input, part int) string {
+// DeliveryKey is the key of the document that a part of the record becomes: cluster, topic, partition, offset, part and
+// replay, whatever the record holds.
+func DeliveryKey(in *Input, part int) string {
 	text := make(keyText, 0, usualKey)
 	text = text.add(deliveryRule).add(in.ClusterID).add(in.Topic)
 	text = text.add(strconv.Itoa(int(in.Partition))).add(strconv.FormatInt(in.Offset, 10)).add(strconv.Itoa(part))

@@ -6,7 +6,7 @@ import "testing"
 // keep the rule, or name it anew and say so in the release notes.
 func TestKeysAreStable(t *testing.T) {
 	in := &Input{ClusterID: "cluster-1", Topic: "detections", Partition: 3, Offset: 9007199254740993, ReplayID: "r1"}
-	if got, want := deliveryKey(in, 2), "39674e0fca775ff6c331f08aeeb11809aadb395a120efd9c7a8de2385679ec37"; got != want {
+	if got, want := DeliveryKey(in, 2), "39674e0fca775ff6c331f08aeeb11809aadb395a120efd9c7a8de2385679ec37"; got != want {
 		t.Errorf("delivery key %s, want %s", got, want)
 	}
 	b := builder{d: &Detection{Format: "aella_ser", Identity: []Value{String("acme"), number("7"), {}}}}
@@ -21,7 +21,7 @@ func TestKeysAreStable(t *testing.T) {
 
 func TestDeliveryKeyTellsDeliveriesApart(t *testing.T) {
 	base := Input{ClusterID: "c", Topic: "t", Partition: 1, Offset: 11}
-	seen := map[string]string{deliveryKey(&base, 0): "base", deliveryKey(&base, 1): "part"}
+	seen := map[string]string{DeliveryKey(&base, 0): "base", DeliveryKey(&base, 1): "part"}
 	for name, change := range map[string]func(*Input){
 		"cluster": func(in *Input) { in.ClusterID = "d" }, "topic": func(in *Input) { in.Topic = "u" },
 		"partition": func(in *Input) { in.Partition = 2 }, "offset": func(in *Input) { in.Offset = 12 },
@@ -30,7 +30,7 @@ func TestDeliveryKeyTellsDeliveriesApart(t *testing.T) {
 	} {
 		in := base
 		change(&in)
-		key := deliveryKey(&in, 0)
+		key := DeliveryKey(&in, 0)
 		if other, taken := seen[key]; taken {
 			t.Errorf("%s and %s have one key", name, other)
 		}

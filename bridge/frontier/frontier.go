@@ -30,8 +30,10 @@ type Config struct {
 	Partition    int32
 	Base         int64 // committed offset: where consumption starts
 	Epoch        int32 // leader epoch of that commit; -1: unknown
-	Restored     Map   // what the commit's metadata says; its Ceiling and Held are not taken over, its End is
+	Restored     Map   // what the commit's metadata says; its Held is not taken over, and its Ceiling only if KeepCeiling
 	Limit        int   // characters of metadata; 0: 3,072
+
+	KeepCeiling bool
 }
 
 // Frontier is the settled set of one partition during one assignment. Safe for concurrent use; the lock is never held
@@ -65,6 +67,7 @@ type Frontier struct {
 	version    uint64 // counts changes of what a commit would say
 	committed  uint64 // version that the last acknowledged commit says
 	covered    int64  // no offset above it is covered by the last acknowledged commit
+	ceiling    int64  // highest that an acknowledged commit has named
 	longest    int    // metadata that the broker took, in characters
 	characters int    // of the last snapshot's metadata
 }
@@ -93,6 +96,9 @@ func New(cfg Config) *Frontier {
 	}
 	restored := cfg.Restored.From(cfg.Base)
 	f.settled, f.fields.End = restored.settled, restored.End
+	if cfg.KeepCeiling && restored.Ceiling != nil {
+		f.fields.Ceiling, f.ceiling = restored.Ceiling, *restored.Ceiling
+	}
 	if restored.Epoch != nil {
 		f.restoredEpoch = *restored.Epoch
 	}
@@ -194,6 +200,7 @@ type Snapshot struct {
 	Metadata    string // to commit with it
 
 	of       *Frontier
+	ceiling  int64 // that Metadata names, 0 if none
 	last     int64 // highest offset in Metadata's settled set, Base if none
 	sequence uint64
 	version  uint64
@@ -221,8 +228,12 @@ func (f *Frontier) Snapshot() (Snapshot, bool) {
 		return Snapshot{}, false
 	}
 	f.characters = len(text)
+	ceiling := int64(0)
+	if m.Ceiling != nil && text != "" {
+		ceiling = *m.Ceiling
+	}
 	return Snapshot{
-		Base: base, LeaderEpoch: f.epoch.at(base - 1), Metadata: text,
+		Base: base, ceiling: ceiling, LeaderEpoch: f.epoch.at(base - 1), Metadata: text,
 		of: f, last: last, sequence: f.sequence, version: f.version,
 	}, true
 }
@@ -275,6 +286,7 @@ func (f *Frontier) Committed(s Snapshot) (room int) {
 		f.covered = s.last
 	}
 	f.longest = max(f.longest, len(s.Metadata))
+	f.ceiling = max(f.ceiling, s.ceiling)
 	room = f.release(func(h holding) bool { return h.sequence < s.sequence && s.covers(h.offset) })
 	room, f.owed = room+f.owed, 0
 	return room
@@ -394,13 +406,30 @@ func (f *Frontier) SetHeld(held bool) {
 	f.fields.Held = held
 }
 
-// SetCeiling says in every commit from now on that no offset at or above it has been dispatched. The caller dispatches
-// above it only after a commit with a higher one is acknowledged.
+// SetCeiling says in every commit from now on that no offset at or above it has been sent; a lower one than before says
+// nothing. The caller sends at and above it only once Ceiling is higher.
 func (f *Frontier) SetCeiling(offset int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.changed(f.fields.Ceiling == nil || *f.fields.Ceiling != offset)
-	f.fields.Ceiling = &offset
+	if f.fields.Ceiling == nil || *f.fields.Ceiling < offset {
+		f.fields.Ceiling = &offset
+		f.changed(true)
+	}
+}
+
+// DropCeiling says in every commit from now on that nothing that is not settled has been sent.
+func (f *Frontier) DropCeiling() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed(f.fields.Ceiling != nil)
+	f.fields.Ceiling = nil
+}
+
+// Ceiling is the highest one that an acknowledged commit has named, 0 if none has.
+func (f *Frontier) Ceiling() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ceiling
 }
 
 // End is where the replay ends: the first offset that is none of its. False: it is no replay.

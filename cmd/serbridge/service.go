@@ -112,7 +112,7 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		RateLimit: d.RateLimit, RateBurst: d.RateBurst, RateShare: d.RateShare, MaxInFlight: d.MaxInFlight,
 		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
-		OnAmbiguous: d.OnAmbiguous, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
+		OnAmbiguous: d.OnAmbiguous, ProbeWait: d.ProbeWait, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
 		Instance: instance(), Version: buildVersion(),
 		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact,
 	}

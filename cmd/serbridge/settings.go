@@ -93,8 +93,8 @@ type deliverySettings struct {
 	CommitInterval time.Duration `env:"COMMIT_INTERVAL,default=250ms" min:"10ms" max:"1m" doc:"Longest time from settled to committed."`
 	MaxRepeats     int           `env:"MAX_REPEATS,default=200" min:"0" max:"1000000" doc:"Documents that one killed member may send again, at most; 0: no bound."`
 	MaxSends       int           `env:"MAX_SENDS,default=3" min:"1" max:"1000" doc:"Sends of one document that may have been stored, at most."`
-	OnAmbiguous    string        `env:"ON_AMBIGUOUS,default=retry" values:"retry|dead-letter" later:"probe" doc:"A document that may have been stored: retry: sent again, up to MAX_SENDS; dead-letter: never sent again."`
-	ProbeWait      time.Duration `env:"PROBE_WAIT" later:"*" doc:"How long a stored document may take to be found (60 s) before ON_AMBIGUOUS=probe sends it again."`
+	OnAmbiguous    string        `env:"ON_AMBIGUOUS,default=retry" values:"retry|probe|dead-letter" doc:"A document that may have been stored: retry: sent again, up to MAX_SENDS; probe: searched for first, and sent again only if it is not there; dead-letter: never sent again."`
+	ProbeWait      time.Duration `env:"PROBE_WAIT,default=60s" min:"1s" max:"1h" doc:"How long a stored document may take until the platform's search finds it; for ON_AMBIGUOUS=probe."`
 	OnRefused      string        `env:"ON_REFUSED,default=slim" values:"slim|dead-letter" doc:"A document that the API refuses while it takes others: slim: sent again with less beside it first; dead-letter: given up at once."`
 	RejectBrake    int           `env:"REJECT_BRAKE,default=200" min:"0" max:"1000000" doc:"Records of one topic in a row that are refused here or not recognised before the topic is paused; 0: never."`
 }

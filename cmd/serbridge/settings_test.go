@@ -91,7 +91,7 @@ func TestEveryProblemIsSaidAtOnce(t *testing.T) {
 		"STELLAR_TIMEOUT": "30s",
 		"RATE_LIMIT":      "-1",
 		"RAW_BYTES":       "4 MB",
-		"ON_AMBIGUOUS":    "probe",
+		"ON_AMBIGUOUS":    "ask",
 		"RECEIPTS_TOPIC":  "receipts",
 		"MAX_SEND":        "3",
 	})
@@ -186,7 +186,7 @@ func TestMalformedValueStopsTheStart(t *testing.T) {
 		{name: "COMMIT_INTERVAL", value: "2m", want: "from 10ms to 1m"},
 		{name: "MAX_REPEATS", value: "0", want: ""},
 		{name: "MAX_SENDS", value: "0", want: "from 1 to 1000"},
-		{name: "PROBE_WAIT", value: "60s", want: "leave it unset"},
+		{name: "PROBE_WAIT", value: "0s", want: "from 1s to 1h"},
 		{name: "REJECT_BRAKE", value: "-1", want: "whole number"},
 		{name: "FORMATS", value: "auto,nonsense", want: "want auto, or some of aella_ser"},
 		{name: "MAPPING_DIR", value: "/m", want: "leave it unset"},
