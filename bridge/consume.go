@@ -167,6 +167,7 @@ func (b *Bridge) crowded(p *partition) bool {
 		topics += min(len(ids), 1)
 	}
 	b.mu.Unlock()
+	b.exposure.Share(topics > 1)
 	return b.queue.crowded(p, time.Now(), partitions, topics)
 }
 

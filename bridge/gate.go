@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -23,9 +22,6 @@ const (
 	// vouches is for how long a delivery of a topic, none of which has failed
 	// since, shows that the failures of others are not everybody's.
 	vouches = 10 * time.Second
-	// lookAgain is how often a closed gate looks for records that need not
-	// wait for its backoff, or that it was promised.
-	lookAgain = time.Second
 )
 
 // gate is the process's shared pause. It closes when the destination, the
@@ -37,9 +33,9 @@ const (
 // gate only while no other topic is delivered, and keeps it closed for no
 // other that has not failed.
 type gate struct {
-	// newcomer asks the exposure to let one record beyond the room through,
-	// of a topic it may be of; nil means there is none.
-	newcomer func(may func(topic string) bool) bool
+	// newcomer asks the exposure to let one record beyond the room through;
+	// nil means there is none.
+	newcomer func() bool
 	changed  func(closed bool, why stellar.Answer) // called with mu held; must not block
 
 	mu      sync.Mutex
@@ -87,7 +83,7 @@ type ticket struct {
 	canary  bool
 }
 
-func newGate(newcomer func(func(string) bool) bool, changed func(bool, stellar.Answer)) *gate {
+func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
 	return &gate{
 		newcomer: newcomer,
 		changed:  changed,
@@ -366,57 +362,41 @@ func (g *gate) run(ctx context.Context) {
 
 // next sends a canary if one is due, and returns how long to wait before it
 // looks again; 0 means until it is stirred.
-//
-// A record of a topic that has not failed goes first, one that was never tried
-// before one that was; it does not wait for the backoff when the gate closed
-// for the failures of others. When all that wait were tried, or none of such a
-// topic waits, a record beyond the room may show that the fault is theirs.
 func (g *gate) next(now time.Time) time.Duration {
 	g.mu.Lock()
 	if !g.closed || g.canary != nil {
 		g.mu.Unlock()
 		return 0
 	}
-	wait := max(0, g.notYet.Sub(now))
-	if wait > 0 && g.toAll {
+	w, s := g.choose()
+	if wait := g.notYet.Sub(now); wait > 0 && (g.toAll || w == nil || !s.innocent()) {
 		g.mu.Unlock()
 		return wait
 	}
-	w, s := g.choose()
-	if w != nil && (s.innocent() || wait == 0 && g.asked) {
-		g.send(w, s, now)
+	if (w == nil || !w.d.tried().IsZero()) && !g.asked && g.newcomer != nil {
+		// All that wait were tried: a record beyond the room may show that
+		// the fault is theirs. The lock is not held across the exposure's.
+		g.asked = true
 		g.mu.Unlock()
-		return 0
-	}
-	g.asked = wait == 0 && w != nil
-	tried := w == nil || !w.d.tried().IsZero()
-	g.mu.Unlock() // it is not held across the exposure's
-	if g.ask(wait == 0 && tried) {
-		return lookAgain // it is on its way here; if it never comes, go on without
-	}
-	if wait == 0 && w != nil {
+		if g.newcomer() {
+			return time.Second // it is on its way here; if it never comes, go on without
+		}
 		return g.next(now)
 	}
-	return min(cmp.Or(wait, lookAgain), lookAgain)
-}
-
-// ask asks for a record beyond the room: of a topic that has not failed, or
-// else of any.
-func (g *gate) ask(ofAny bool) (comes bool) {
-	if g.newcomer == nil {
-		return false
-	}
-	return g.newcomer(g.innocent) || ofAny && g.newcomer(func(string) bool { return true })
-}
-
-func (g *gate) innocent(topic string) bool {
-	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.topics[topic].innocent()
+	if w != nil {
+		s.leave(w)
+		s.canary = now
+		g.canary = w.d
+		w.leave <- ticket{closure: g.closure, canary: true}
+	}
+	return 0
 }
 
-// choose is who waits and would go next, nil if nobody does: of a topic that
-// has not failed, of several the one whose last canary is longest ago.
+// choose is who of those that wait goes next, nil if nobody waits: one of a
+// topic that has not failed, of several the one whose last canary is longest
+// ago. Unless what closed the gate is told to all, such a topic does not wait
+// for the backoff either: the failures were of others.
 func (g *gate) choose() (*waiter, *standing) {
 	var best *standing
 	var name string
@@ -448,13 +428,6 @@ func (s *standing) longestUntried() *waiter {
 		}
 	}
 	return best
-}
-
-func (g *gate) send(w *waiter, s *standing, now time.Time) {
-	s.leave(w)
-	s.canary = now
-	g.canary = w.d
-	w.leave <- ticket{closure: g.closure, canary: true}
 }
 
 // state is what the gate shows: since is zero while it is open.

@@ -45,7 +45,7 @@ func (c *changes) list() []string {
 }
 
 // runGate makes a gate that sends its canaries for as long as the test lives.
-func runGate(t *testing.T, newcomer func(func(string) bool) bool) (*gate, *changes) {
+func runGate(t *testing.T, newcomer func() bool) (*gate, *changes) {
 	t.Helper()
 	c := new(changes)
 	g := newGate(newcomer, c.note)
@@ -296,7 +296,7 @@ func TestOneNewRecordIsAskedForPerTurn(t *testing.T) {
 		var g *gate
 		asked := 0
 		out := make(chan passed, 10)
-		newcomer := func(func(string) bool) bool {
+		newcomer := func() bool {
 			asked++
 			go func() {
 				d := new(document)
@@ -328,7 +328,7 @@ func TestOneNewRecordIsAskedForPerTurn(t *testing.T) {
 func TestNewRecordThatNeverComesHoldsNobodyUp(t *testing.T) {
 	for _, promised := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			g, _ := runGate(t, func(func(string) bool) bool { return promised })
+			g, _ := runGate(t, func() bool { return promised })
 			shut(t, g, wrongHost)
 			begun := time.Now()
 			d := triedAt(begun.Add(-time.Hour))

@@ -16,10 +16,11 @@ import (
 type Exposure struct {
 	max int
 
-	mu    sync.Mutex
-	held  int
-	line  turns.Line[*waiter] // nobody waits while there is room
-	first []*waiter           // at their partition's base: before the line, and they may take the last unit
+	mu     sync.Mutex
+	held   int
+	shared bool                // by several topics
+	line   turns.Line[*waiter] // nobody waits while there is room
+	first  []*waiter           // at their partition's base: before the line, and they may take the last unit
 }
 
 type waiter struct {
@@ -35,7 +36,8 @@ func NewExposure(max int) *Exposure {
 	return &Exposure{max: max}
 }
 
-// Acquire waits until fewer than max-1 units are held, then takes n, however many they are. Those who wait are served
+// Acquire waits until fewer than max-1 units are held, then takes n, however many they are. (A topic that shares the room
+// has a little less: Share.) Those who wait are served
 // topic by topic in turn, within a topic first come, first served. (The last unit is for a canary: GrantLast. With a max
 // of 1 there is no other, and all use it.) So records of one document never hold more than max, larger ones a record's
 // size more. fresh says that the record was never tried.
@@ -111,10 +113,24 @@ func (e *Exposure) grant() {
 		e.line.Take(w.topic, w.n)
 		e.give(w)
 	}
-	for e.line.Len() > 0 && (e.max <= 0 || e.held < max(e.max-1, 1)) {
-		_, w, _ := e.line.Next()
+	for e.line.Len() > 0 {
+		topic, w, _ := e.line.Next()
+		if !e.hasRoom(topic) {
+			return // nor has any other, of which no less is held
+		}
 		e.serve(w)
 	}
+}
+
+// leaves is what part of the room that the others leave it a topic leaves in turn.
+const leaves = 8
+
+func (e *Exposure) hasRoom(topic string) bool {
+	free := max(e.max-1, 1) - e.held
+	if !e.shared || e.max < 4 {
+		return e.max <= 0 || free > 0
+	}
+	return free > max(1, (free+e.line.Held(topic))/leaves)
 }
 
 func (e *Exposure) serve(w *waiter) {
@@ -127,18 +143,27 @@ func (e *Exposure) give(w *waiter) {
 	close(w.granted)
 }
 
-// GrantLast gives the last unit to a new canary, of the topics that it may be of: to a record never tried before, or
-// else to one that was. False if no such one waits or the last unit is held too. The caller is the gate, which must let
-// only one canary go at a time. may is asked with the lock held.
-func (e *Exposure) GrantLast(may func(topic string) bool) bool {
+// Share says whether several topics are consumed. Then none takes all of the room, but for the last units: records of one
+// that fails keep theirs at a closed gate, and for as long as it is unknown whether they are stored, and whoever comes
+// would wait for that.
+func (e *Exposure) Share(several bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shared = several
+	e.grant()
+}
+
+// GrantLast gives the last unit to a new canary: the first waiter never tried before, or else the first waiter. False
+// if nobody waits or the last unit is held too. The caller is the gate, which must let only one canary go at a time.
+func (e *Exposure) GrantLast() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.held >= e.max {
 		return false
 	}
-	_, w, ok := e.line.Find(may, func(w *waiter) bool { return w.fresh })
+	_, w, ok := e.line.Find(func(w *waiter) bool { return w.fresh })
 	if !ok {
-		_, w, ok = e.line.Find(may, func(*waiter) bool { return true })
+		_, w, ok = e.line.Next()
 	}
 	if ok {
 		e.serve(w)

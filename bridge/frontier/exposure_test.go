@@ -24,8 +24,6 @@ func asks(ctx context.Context, e *Exposure, fresh bool, sizes ...int) *[]int {
 	return granted
 }
 
-func anyTopic(string) bool { return true }
-
 func TestExposureIsTheBound(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -75,28 +73,28 @@ func TestCanaryTakesTheLastUnit(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		e := NewExposure(3)
-		if e.GrantLast(anyTopic) {
+		if e.GrantLast() {
 			t.Error("granted to nobody")
 		}
 		asks(ctx, e, true, 1, 1)
 		tried := asks(ctx, e, false, 1)
 		fresh := asks(ctx, e, true, 1, 1)
-		if !e.GrantLast(anyTopic) {
+		if !e.GrantLast() {
 			t.Error("no canary though the last unit is free")
 		}
 		synctest.Wait()
 		if len(*tried) != 0 || !slices.Equal(*fresh, []int{0}) || e.Held() != 3 {
 			t.Errorf("tried %v, fresh %v, held %d: want the first never tried", *tried, *fresh, e.Held())
 		}
-		if e.GrantLast(anyTopic) {
+		if e.GrantLast() {
 			t.Error("a canary above the bound")
 		}
 		e.Release("t", 1)
-		if !e.GrantLast(anyTopic) {
+		if !e.GrantLast() {
 			t.Error("no second canary")
 		}
 		e.Release("t", 1)
-		if !e.GrantLast(anyTopic) {
+		if !e.GrantLast() {
 			t.Error("none for a tried record, when no other waits")
 		}
 		synctest.Wait()

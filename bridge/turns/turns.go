@@ -55,17 +55,17 @@ func (l *Line[W]) Leave(of string, w W) bool {
 
 // Next returns whose turn it is, and leaves the line as it was.
 func (l *Line[W]) Next() (of string, w W, ok bool) {
-	return l.Find(func(string) bool { return true }, func(W) bool { return true })
+	return l.Find(func(W) bool { return true })
 }
 
-// Find is Next among the waiters that are as asked for, of topics that are.
-func (l *Line[W]) Find(topics func(string) bool, waiters func(W) bool) (of string, w W, ok bool) {
+// Find is Next among the waiters that are as asked for.
+func (l *Line[W]) Find(is func(W) bool) (of string, w W, ok bool) {
 	var best *topic[W]
 	for name, t := range l.topics {
-		if len(t.waiters) == 0 || best != nil && !t.before(best) || !topics(name) {
+		if len(t.waiters) == 0 || best != nil && !t.before(best) {
 			continue
 		}
-		if i := slices.IndexFunc(t.waiters, waiters); i >= 0 {
+		if i := slices.IndexFunc(t.waiters, is); i >= 0 {
 			of, w, best = name, t.waiters[i], t
 		}
 	}
@@ -106,6 +106,14 @@ func (l *Line[W]) Give(of string, n int) {
 	}
 	t.held -= n
 	l.forget(of, t)
+}
+
+// Held is how much a topic holds.
+func (l *Line[W]) Held(of string) int {
+	if t := l.topics[of]; t != nil {
+		return t.held
+	}
+	return 0
 }
 
 // Len is how many wait.
