@@ -156,9 +156,8 @@ func (b *Bridge) passEnd(p *partition, f *frontier.Frontier, end int64) {
 }
 
 // crowded reports whether a partition or its topic fills the queue beyond its
-// share. While
-// it does it is not fetched: a poll for the little room that is left would
-// bring nothing of the others for as long as its batch lasts.
+// share. While it does it is not fetched: a poll for the little room that is
+// left would bring nothing of the others for as long as its batch lasts.
 func (b *Bridge) crowded(p *partition) bool {
 	b.mu.Lock()
 	partitions, topics := 0, 0

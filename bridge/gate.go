@@ -65,7 +65,7 @@ type standing struct {
 
 // innocent reports whether none of the topic has failed since its last
 // delivery.
-func (s *standing) innocent() bool { return s == nil || s.failed.IsZero() }
+func (s *standing) innocent() bool { return s.failed.IsZero() }
 
 // idle reports whether nothing of it matters any more.
 func (s *standing) idle(now time.Time) bool {
@@ -368,10 +368,14 @@ func (g *gate) next(now time.Time) time.Duration {
 		g.mu.Unlock()
 		return 0
 	}
-	w, s := g.choose()
-	if wait := g.notYet.Sub(now); wait > 0 && (g.toAll || w == nil || !s.innocent()) {
+	s := g.turn()
+	if wait := g.notYet.Sub(now); wait > 0 && (g.toAll || s == nil || !s.innocent()) {
 		g.mu.Unlock()
 		return wait
+	}
+	var w *waiter
+	if s != nil {
+		w = s.longestUntried()
 	}
 	if (w == nil || !w.d.tried().IsZero()) && !g.asked && g.newcomer != nil {
 		// All that wait were tried: a record beyond the room may show that
@@ -393,22 +397,17 @@ func (g *gate) next(now time.Time) time.Duration {
 	return 0
 }
 
-// choose is who of those that wait goes next, nil if nobody waits: one of a
-// topic that has not failed, of several the one whose last canary is longest
-// ago. Unless what closed the gate is told to all, such a topic does not wait
-// for the backoff either: the failures were of others.
-func (g *gate) choose() (*waiter, *standing) {
-	var best *standing
-	var name string
-	for n, s := range g.topics {
-		if len(s.waiting) > 0 && (best == nil || s.before(best) || !best.before(s) && n < name) {
-			best, name = s, n
+// turn is the topic whose turn it is to send the canary, nil if nobody waits:
+// one that has not failed, of several the one whose last is longest ago. Unless
+// what closed the gate is told to all, a topic that has not failed does not
+// wait for the backoff either: the failures were of others.
+func (g *gate) turn() (best *standing) {
+	for _, s := range g.topics {
+		if len(s.waiting) > 0 && (best == nil || s.before(best)) {
+			best = s
 		}
 	}
-	if best == nil {
-		return nil, nil
-	}
-	return best.longestUntried(), best
+	return best
 }
 
 func (s *standing) before(other *standing) bool {

@@ -630,3 +630,161 @@ func (m *crowd) try(rng *rand.Rand, d *document) stellar.Verdict {
 	m.g.answered(leave, d, a, time.Now())
 	return a.Verdict
 }
+
+// event is what befalls a topic at an open gate.
+type event struct {
+	topic  string
+	answer stellar.Answer
+	times  int           // each a document of its own
+	after  time.Duration // since the one before
+}
+
+func TestFailingTopicClosesTheGateOnlyWhileNoOtherIsDelivered(t *testing.T) {
+	const good, bad, other = "good", "bad", "other"
+	tests := []struct {
+		name   string
+		events []event
+		closed bool
+	}{
+		{"one topic, from the start", []event{{bad, notSent, 10, 0}}, true},
+		{"one topic, after deliveries of its own", []event{{bad, stored, 5, 0}, {bad, notSent, 10, 0}}, true},
+		{"beside one that is delivered", []event{{good, stored, 1, 0}, {bad, refused, 100, 0}}, false},
+		{"beside one that was, until a while ago", []event{{good, stored, 1, 0}, {bad, refused, 100, vouches}}, true},
+		{"whose silence lasts", []event{{good, stored, 1, 0}, {bad, refused, 100, 0}, {bad, refused, 1, vouches}}, true},
+		{"beside one that fails by now, too", []event{{good, stored, 1, 0}, {bad, refused, 9, 0}, {good, refused, 1, 0}}, true},
+		{"beside one that failed and is delivered", []event{{good, refused, 1, 0}, {good, stored, 1, 0}, {bad, refused, 100, 0}}, false},
+		{"beside one whose request we ended", []event{{good, stored, 1, 0}, {good, cancelled, 1, 0}, {bad, refused, 100, 0}}, false},
+		{"two that fail beside one that is delivered", []event{{good, stored, 1, 0}, {bad, refused, 50, 0}, {other, notSent, 50, 0}}, false},
+		{"an outage of all", []event{{good, stored, 1, 0}, {bad, stored, 1, 0}, {bad, notSent, 5, 0}, {good, notSent, 5, 0}}, true},
+		{"what concerns all", []event{{good, stored, 1, 0}, {bad, tooMany, 1, 0}}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g, now := newGate(nil, new(changes).note), time.Now()
+			for _, e := range tt.events {
+				now = now.Add(e.after)
+				for range e.times {
+					d := &document{topic: e.topic}
+					leave, ok := g.leaveNow()
+					if !ok {
+						break
+					}
+					g.answered(leave, d, e.answer, now)
+				}
+			}
+			if closed, _, _ := g.state(); closed != tt.closed {
+				t.Errorf("closed %v, want %v", closed, tt.closed)
+			}
+			if len(g.failing) > failuresToClose {
+				t.Errorf("%d failed documents are kept", len(g.failing))
+			}
+		})
+	}
+}
+
+// leaveNow is a ticket of the open gate.
+func (g *gate) leaveNow() (ticket, bool) {
+	closed, _, _ := g.state()
+	return ticket{closure: g.closure}, !closed
+}
+
+func of(topic string, lastAt time.Time) *document { return &document{topic: topic, lastAt: lastAt} }
+
+func TestTopicsSendTheCanaryInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := runGate(t, nil)
+		shut(t, g, wrongHost)
+		begun := time.Now()
+		for i, topic := range []string{"bad", "bad", "bad", "good", "good"} { // all have failed before
+			g.topic(topic, begun).failed = begun
+			g.topic(topic, begun).canary = begun.Add(-time.Hour + time.Duration(i)*time.Second)
+		}
+		out := queueUp(t.Context(), g, of("bad", begun.Add(-3*time.Second)), of("bad", begun.Add(-time.Minute)), of("bad", time.Time{}),
+			of("good", begun), of("good", begun.Add(-time.Second)))
+		var order []string
+		for range 5 {
+			got := <-out
+			order = append(order, fmt.Sprint(got.d.topic, " ", got.d.lastAt.IsZero()))
+			g.answered(got.leave, got.d, notSent, time.Now())
+		}
+		if want := []string{"bad true", "good false", "bad false", "good false", "bad false"}; !slices.Equal(order, want) {
+			t.Errorf("canaries %v, want %v", order, want)
+		}
+	})
+}
+
+// A topic that has not failed waits for the backoff only when what closed the gate concerns it.
+func TestClosureForTheFailuresOfOthersHoldsNobodyElse(t *testing.T) {
+	later := notSentCloses()
+	later.RetryAfter = time.Minute
+	tests := []struct {
+		name   string
+		before *stellar.Answer // of the good topic
+		closes []stellar.Answer
+		atOnce bool
+	}{
+		{"ten failures", nil, slices.Repeat([]stellar.Answer{notSent}, 10), true},
+		{"of its own among them", &refused, slices.Repeat([]stellar.Answer{notSent}, 10), false},
+		{"it was delivered last", &stored, slices.Repeat([]stellar.Answer{notSent}, 10), true},
+		{"an answer that concerns all", nil, []stellar.Answer{tooManyWait}, false},
+		{"a late one", nil, append(slices.Repeat([]stellar.Answer{notSent}, 10), tooManyWait), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g, _ := runGate(t, nil)
+				ts, _ := leaves(t, g, 20)
+				if tt.before != nil {
+					g.answered(ts[0], of("good", time.Time{}), *tt.before, time.Now().Add(-vouches))
+				}
+				for i, a := range tt.closes {
+					g.answered(ts[i+1], of("bad", time.Time{}), a, time.Now())
+				}
+				synctest.Wait()
+				for range 8 { // the backoff grows, while the other topic sends the canaries
+					canary := <-queueUp(t.Context(), g, of("bad", time.Now()))
+					g.answered(canary.leave, canary.d, notSent, time.Now())
+				}
+				g.mu.Lock()
+				g.notYet = g.notYet.Add(time.Hour)
+				g.mu.Unlock()
+				begun := time.Now()
+				took := (<-queueUp(t.Context(), g, of("good", time.Time{}))).at.Sub(begun)
+				if (took == 0) != tt.atOnce {
+					t.Errorf("a good record waits %v, want it to go at once: %v", took, tt.atOnce)
+				}
+			})
+		})
+	}
+}
+
+// A pattern finds and loses topics for months.
+func TestGateForgetsTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := runGate(t, nil)
+		for i := range 1000 {
+			d := of(fmt.Sprint("topic ", i), time.Time{})
+			for _, a := range []stellar.Answer{stored, refused, wrongHost} {
+				leave, err := g.enter(t.Context(), d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				g.answered(leave, d, a, time.Now())
+			}
+			canary := <-queueUp(t.Context(), g, d)
+			g.answered(canary.leave, canary.d, stored, time.Now())
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			shut(t, g, tooManyWait)
+			if _, err := g.enter(ctx, d); err == nil {
+				t.Fatal("let through before the API may be asked")
+			}
+			cancel()
+			canary = <-queueUp(t.Context(), g, d)
+			g.answered(canary.leave, canary.d, stored, time.Now())
+			time.Sleep(time.Minute)
+		}
+		if n := len(g.topics); n > 15 {
+			t.Errorf("%d topics are remembered of those of the last quarter of an hour", n)
+		}
+	})
+}

@@ -7,7 +7,8 @@ import (
 )
 
 // queue holds what was received and not yet taken, partition by partition, and
-// hands it out in turn: a partition with a long backlog delays none beside it.
+// hands it out in turn, topic by topic and within a topic partition by
+// partition: one with a long backlog delays none beside it.
 // Its bounds count records until they end, so that what is under way counts as
 // well.
 //
@@ -23,7 +24,7 @@ type queue struct {
 	several bool // topics are consumed, so that one must leave something to others
 	lines   map[string]*line
 	hands   int
-	turn    []*partition // those with something queued, next first
+	turn    []*line // those with something queued, next first
 	records int
 	bytes   int
 	large   float64       // about the largest record of late: what the next ones may be
@@ -34,11 +35,12 @@ type queue struct {
 // line is a topic's part of the queue: there is none of a topic of which
 // nothing is here.
 type line struct {
+	turn    []*partition // those with something queued, next first
+	inTurn  bool
 	records int // received and not ended
 	bytes   int
 	taken   int // of the records, those under way
 	hands   int
-	parked  []*partition // left out of turn until one of the taken makes place
 
 	crowdedSince time.Time // zero: it is not crowded
 	slow         bool      // it was when last crowded
@@ -91,11 +93,25 @@ func (q *queue) push(p *partition, rs []*record) {
 		q.large = max(float64(r.size), q.large*forgets)
 	}
 	p.queued = append(p.queued, rs...)
+	q.await(l, p)
+}
+
+// await puts a partition last among those of its topic.
+func (q *queue) await(l *line, p *partition) {
 	if !p.inTurn {
 		p.inTurn = true
-		q.turn = append(q.turn, p)
+		l.turn = append(l.turn, p)
 	}
-	signal(q.ready)
+	q.goOn(l)
+}
+
+// goOn puts a topic in turn once there is something to take, and it may be.
+func (q *queue) goOn(l *line) {
+	if len(l.turn) > 0 && !l.inTurn && q.mayTake(l) {
+		l.inTurn = true
+		q.turn = append(q.turn, l)
+		signal(q.ready)
+	}
 }
 
 // take waits for the next record. A partition that admit refuses is left out
@@ -117,70 +133,68 @@ func (q *queue) pop(admit func(*partition) (ok, trial bool)) *record {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.turn) > 0 {
-		p := q.turn[0]
+		l := q.turn[0]
+		q.turn[0] = nil
 		q.turn = q.turn[1:]
-		p.inTurn = false
-		if len(p.queued) == 0 {
-			q.unpark(q.lines[p.topic])
+		l.inTurn = false
+		if !q.mayTake(l) {
+			continue // until one of those taken makes place
+		}
+		r := l.next(admit)
+		if r == nil {
 			continue
 		}
-		l := q.lines[p.topic]
-		if !q.mayTake(l) {
-			l.parked = append(l.parked, p)
-			p.inTurn = true
+		l.taken++
+		l.hands++
+		q.hands++
+		q.goOn(l)
+		return r
+	}
+	return nil
+}
+
+func (l *line) next(admit func(*partition) (ok, trial bool)) *record {
+	for len(l.turn) > 0 {
+		p := l.turn[0]
+		l.turn = l.turn[1:]
+		p.inTurn = false
+		if len(p.queued) == 0 {
 			continue
 		}
 		ok, trial := admit(p)
 		if !ok {
-			q.unpark(l) // the place is for another
 			continue
 		}
 		r := p.queued[0]
 		r.trial, r.taken = trial, true
-		l.taken++
-		l.hands++
-		q.hands++
 		p.queued[0] = nil
 		p.queued = p.queued[1:]
 		if len(p.queued) > 0 {
 			p.inTurn = true
-			q.turn = append(q.turn, p)
+			l.turn = append(l.turn, p)
 		}
 		return r
 	}
 	return nil
 }
 
-// mayTake reports whether one more of the topic may be under way.
+// mayTake reports whether one more of the topic may be under way: always when
+// none is, or nobody would put it back in turn.
 func (q *queue) mayTake(l *line) bool {
-	return l.hands < q.part(q.mostHands, q.hands-l.hands) && (!q.several || l.taken < q.allowance(l))
+	if !q.several {
+		return l.hands < q.mostHands
+	}
+	return l.hands < part(q.mostHands, q.hands-l.hands) && l.taken < q.allowance(l)
 }
 
 // part is what one may have of so many, of which the others have some; never
 // nothing, or a small bound would stop a topic.
-func (q *queue) part(most, others int) int {
-	if !q.several {
-		return most - others
-	}
-	return max(1, (most-others)/2)
-}
+func part(most, others int) int { return max(1, (most-others)/2) }
 
 // allowance is how many records of a topic may be here while others may come.
 func (q *queue) allowance(l *line) int {
-	bytes := q.part(q.mostBytes, q.bytes-l.bytes)
-	return max(1, min(q.part(q.mostRecords, q.records-l.records), int(int64(l.records)*int64(bytes)/int64(max(1, l.bytes)))))
-}
-
-// unpark puts one partition of a topic back in turn, for the place that was
-// made.
-func (q *queue) unpark(l *line) {
-	if l == nil || len(l.parked) == 0 {
-		return
-	}
-	q.turn = append(q.turn, l.parked[0])
-	l.parked[0] = nil
-	l.parked = l.parked[1:]
-	signal(q.ready)
+	bytes := part(q.mostBytes, q.bytes-l.bytes)
+	return max(1, min(part(q.mostRecords, q.records-l.records), int(int64(l.records)*int64(bytes)/int64(max(1, l.bytes)))))
 }
 
 // handBack notes that a record that was taken has its room, or waits for what
@@ -191,9 +205,8 @@ func (q *queue) handBack(r *record) {
 	q.hands--
 	if l := q.lines[r.p.topic]; l != nil {
 		l.hands--
-		q.unpark(l)
+		q.goOn(l)
 	}
-
 }
 
 // ended notes that a record that was taken is no longer here.
@@ -212,12 +225,13 @@ func (q *queue) forget(r *record) {
 	l.bytes -= r.size
 	if r.taken {
 		l.taken--
-		q.unpark(l)
+		q.goOn(l)
 	}
 	if l.records == 0 {
-		for _, p := range l.parked {
+		for _, p := range l.turn { // they come back in another line
 			p.inTurn = false
 		}
+		l.turn = nil
 		delete(q.lines, r.p.topic)
 	}
 }
@@ -247,7 +261,7 @@ func (q *queue) giveTailBack(p *partition, of int) (from int64) {
 	if l == nil || l.crowdedSince.IsZero() {
 		return -1
 	}
-	keep := max(0, q.allowance(l)-l.taken) / max(1, of)
+	keep := (max(0, q.allowance(l)-l.taken) + of - 1) / max(1, of)
 	if len(p.queued) <= keep {
 		return -1
 	}
@@ -315,10 +329,8 @@ func (q *queue) topicCrowded(p *partition, now time.Time) bool {
 func (q *queue) revive(p *partition) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(p.queued) > 0 && !p.inTurn {
-		p.inTurn = true
-		q.turn = append(q.turn, p)
-		signal(q.ready)
+	if len(p.queued) > 0 {
+		q.await(q.lines[p.topic], p)
 	}
 }
 

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -168,7 +170,7 @@ func TestSlotsAreNeitherExceededNorLost(t *testing.T) {
 					s.restart()
 				}
 			}
-			if s.inUse != 0 || s.line.Len() != 0 {
+			if s.inUse != 0 || s.before != 0 || s.line.Len() != 0 || s.line.Topics() != 0 {
 				t.Fatalf("seed %d: %d in use and %d waiting at the end", seed, s.inUse, s.line.Len())
 			}
 		})
@@ -178,7 +180,7 @@ func TestSlotsAreNeitherExceededNorLost(t *testing.T) {
 func useSlots(t *testing.T, s *slots, mu *sync.Mutex, granted map[uint64]int, rng *rand.Rand) {
 	for range 30 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(100))*time.Millisecond)
-		got, err := s.acquire(ctx, "")
+		got, err := s.acquire(ctx, fmt.Sprint(rng.IntN(3)))
 		cancel()
 		if err != nil {
 			continue
@@ -214,10 +216,10 @@ func checkSlots(t *testing.T, seed uint64, s *slots, mu *sync.Mutex, granted map
 	if s.inUse != sum {
 		t.Fatalf("seed %d: %d in use, counted %d", seed, s.inUse, sum)
 	}
-	if s.limit < 1 || s.limit > s.ceiling || granted[s.era] > s.limit {
+	if s.limit < 1 || s.limit > s.ceiling || s.inUse > s.ceiling || granted[s.era] > s.limit {
 		t.Fatalf("seed %d: %d of this load on the wire at a limit of %d, ceiling %d", seed, granted[s.era], s.limit, s.ceiling)
 	}
-	if s.line.Len() > 0 && s.inUse < s.limit {
+	if s.line.Len() > 0 && s.free() {
 		t.Fatalf("seed %d: %d wait at %d of %d: a wake-up was lost", seed, s.line.Len(), s.inUse, s.limit)
 	}
 }
@@ -391,5 +393,110 @@ func oneLost(in int) func(int, time.Duration) (stellar.Answer, time.Duration) {
 			return noAnswer, 20 * time.Second
 		}
 		return stored, 100 * time.Millisecond
+	}
+}
+
+// With one slot, a topic with a backlog and one with a trickle go in turn.
+func TestSlotsAreHandedOutTopicByTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(1)
+		first, _ := s.acquire(t.Context(), "bad")
+		var order []string
+		var all sync.WaitGroup
+		use := func(topic string, n int) {
+			for range n {
+				all.Go(func() {
+					got, err := s.acquire(t.Context(), topic)
+					if err != nil {
+						t.Error(err)
+					}
+					order = append(order, topic) // the one slot is the lock
+					s.release(got, false)
+				})
+				synctest.Wait()
+			}
+		}
+		use("bad", 100)
+		use("good", 3)
+		s.release(first, false)
+		all.Wait()
+		if want := []string{"good", "bad", "good", "bad", "good", "bad", "bad"}; !slices.Equal(order[1:8], want) {
+			t.Errorf("order %v, want %v: the trickle waits for the backlog", order[1:8], want)
+		}
+		if n := s.line.Topics(); n != 0 {
+			t.Errorf("%d topics are remembered, though none has or wants a slot", n)
+		}
+	})
+}
+
+func TestEndedWaitForASlotLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(1)
+		held, _ := s.acquire(t.Context(), "a")
+		for i := range 50 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			go func() { _, _ = s.acquire(ctx, fmt.Sprint(i)) }()
+		}
+		time.Sleep(time.Minute)
+		s.release(held, false)
+		if s.line.Len() != 0 || s.line.Topics() != 0 || s.inUse != 0 {
+			t.Errorf("%d wait, %d topics, %d in use", s.line.Len(), s.line.Topics(), s.inUse)
+		}
+	})
+}
+
+// An attempt that waits for its timeout since before the gate closed must not keep the only slot once it is open again.
+func TestAttemptFromBeforeTheRestartKeepsNoSlot(t *testing.T) {
+	tests := []struct {
+		name     string
+		ceiling  int
+		before   int // on the wire at the restart
+		restarts int
+		now      int // may go beside them
+	}{
+		{"one hangs", 64, 1, 1, 1},
+		{"many do", 64, 63, 1, 1},
+		{"as many as may be on the wire at all", 64, 64, 1, 0},
+		{"over several closures", 64, 8, 3, 1},
+		{"nothing is on the wire", 64, 0, 1, 1},
+		{"a ceiling of one", 1, 1, 1, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSlots(tt.ceiling)
+				s.limit = tt.ceiling
+				var old []slot
+				for range tt.before {
+					got, _ := s.acquire(t.Context(), "")
+					old = append(old, got)
+				}
+				for range tt.restarts {
+					s.restart()
+				}
+				granted := make(chan slot, 3)
+				for range 3 {
+					go func() {
+						if got, err := s.acquire(t.Context(), ""); err == nil {
+							granted <- got
+						}
+					}()
+				}
+				synctest.Wait()
+				if len(granted) != tt.now {
+					t.Errorf("%d may go beside the %d from before, want %d", len(granted), tt.before, tt.now)
+				}
+				for _, got := range old {
+					s.release(got, false)
+				}
+				for range 3 {
+					s.release(<-granted, false)
+				}
+				if s.inUse != 0 || s.before != 0 {
+					t.Errorf("%d in use, %d of them from before, at the end", s.inUse, s.before)
+				}
+			})
+		})
 	}
 }

@@ -36,11 +36,10 @@ func NewExposure(max int) *Exposure {
 	return &Exposure{max: max}
 }
 
-// Acquire waits until fewer than max-1 units are held, then takes n, however many they are. (A topic that shares the room
-// has a little less: Share.) Those who wait are served
-// topic by topic in turn, within a topic first come, first served. (The last unit is for a canary: GrantLast. With a max
-// of 1 there is no other, and all use it.) So records of one document never hold more than max, larger ones a record's
-// size more. fresh says that the record was never tried.
+// Acquire waits until fewer than max-1 units are held, then takes n, however many they are. (The last unit is for a
+// canary: GrantLast. With a max of 1 there is no other, and all use it.) So records of one document never hold more than
+// max, larger ones a record's size more. Who waits is served topic by topic in turn, within a topic first come, first
+// served. fresh says that the record was never tried.
 //
 // The error is the context's; then nothing is held.
 func (e *Exposure) Acquire(ctx context.Context, topic string, n int, fresh bool) error {

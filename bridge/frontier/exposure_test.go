@@ -193,3 +193,94 @@ func TestRecordAtTheBaseDoesNotWaitForRoomThatWaitsForIt(t *testing.T) {
 		<-others
 	})
 }
+
+// A topic with a thousand records waiting does not make the trickle of another wait for them.
+func TestRoomIsGivenTopicByTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		e := NewExposure(6)
+		var order []string
+		ask := func(topic string, n int) {
+			for range n {
+				go func() {
+					if e.Acquire(ctx, topic, 1, true) == nil {
+						order = append(order, topic)
+					}
+				}()
+				synctest.Wait()
+			}
+		}
+		ask("bad", 1000)
+		ask("good", 2)
+		for range 3 {
+			e.Release("bad", 1)
+			synctest.Wait()
+		}
+		if got := order[5:]; !slices.Equal(got, []string{"good", "good", "bad"}) {
+			t.Errorf("room went to %v: the others waited for one topic's backlog", got)
+		}
+		cancel()
+		synctest.Wait()
+		e.Release("bad", 3)
+		e.Release("good", 2)
+		if e.Waiting() != 0 || e.line.Topics() != 0 {
+			t.Errorf("%d wait and %d topics are remembered, though all are gone", e.Waiting(), e.line.Topics())
+		}
+	})
+}
+
+func TestTopicLeavesRoomToOthers(t *testing.T) {
+	tests := []struct {
+		name   string
+		max    int
+		shared bool
+		asks   []string // 300 records each, in this order
+		want   []int    // held, of each
+	}{
+		{"alone it gets all but the last unit", 200, false, []string{"a"}, []int{199}},
+		{"of several it leaves an eighth", 200, true, []string{"a"}, []int{175}},
+		{"and so does the next, of that", 200, true, []string{"a", "b"}, []int{175, 21}},
+		{"and the next", 200, true, []string{"a", "b", "c"}, []int{175, 21, 2}},
+		{"a small bound leaves one", 4, true, []string{"a", "b"}, []int{2, 0}},
+		{"a smaller one has none to leave", 3, true, []string{"a", "b"}, []int{2, 0}},
+		{"a bound of 1", 1, true, []string{"a"}, []int{1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				e := NewExposure(tt.max)
+				e.Share(tt.shared)
+				for i, topic := range tt.asks {
+					for range 300 {
+						go func() { _ = e.Acquire(ctx, topic, 1, true) }()
+					}
+					synctest.Wait()
+					if got := e.line.Held(topic); got != tt.want[i] {
+						t.Errorf("%s holds %d, want %d", topic, got, tt.want[i])
+					}
+				}
+				if !e.GrantLast() && tt.max > 1 {
+					t.Error("the last unit is gone")
+				}
+			})
+		})
+	}
+}
+
+func TestRoomIsNoLongerSharedOnceATopicIsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		e := NewExposure(200)
+		e.Share(true)
+		for range 300 {
+			go func() { _ = e.Acquire(ctx, "a", 1, true) }()
+		}
+		synctest.Wait()
+		if e.Share(false); e.Held() != 199 {
+			t.Errorf("held %d, want 199", e.Held())
+		}
+	})
+}
