@@ -33,6 +33,9 @@ func oneTopicFails(t *testing.T, alone time.Duration) {
 	time.Sleep(records * time.Second / rate)
 	n := stop()
 	time.Sleep(10 * time.Second)
+	if least := int(5*time.Minute/time.Second-15) * rate; before < least {
+		t.Errorf("%d good records delivered in the first five minutes, want %d: they waited for the other topic", before, least)
+	}
 	if stored := w.api.Ledger().Distinct; before == 0 || stored-before < records*95/100 {
 		t.Errorf("%d of %d good records delivered within five minutes, then %d of %d, while the other topic fails", before, n-records, stored-before, records)
 	}
@@ -46,5 +49,41 @@ func oneTopicFails(t *testing.T, alone time.Duration) {
 	}
 	if m.metric("attempts_total", "reason", "http_500") == 0 {
 		t.Error("the other topic was not tried")
+	}
+}
+
+// A record now and then, while everything of the other topic fails and so keeps the gate closed, must not wait for the
+// backoff of that topic's canaries.
+func TestTrickleBesideATopicThatAlwaysFailsWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	for _, f := range rows([]stellartest.Fault{stellartest.ServerError(), stellartest.BadRequest(), stellartest.GatewayTimeout()}) {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const bad = "broken"
+				w := newWorld(t, worldConfig{api: slow, topics: []string{topic, bad}})
+				w.api.Script(poison(f))
+				m := w.start(func(c *bridge.Config) { c.Topics = []string{topic, bad}; c.RateLimit = 20 })
+				w.produceTo(bad, 0, 3000, poisoned)
+				time.Sleep(5 * time.Minute)
+				closed := 0
+				for i := range 20 {
+					if m.gate() != "" {
+						closed++
+					}
+					w.produce(i, 1)
+					begun := time.Now()
+					for w.api.Ledger().Distinct <= i && time.Since(begun) < time.Minute {
+						time.Sleep(50 * time.Millisecond)
+					}
+					if took := time.Since(begun); took > 2*time.Second {
+						t.Fatalf("record %d took %v", i, took)
+					}
+					time.Sleep(30 * time.Second)
+				}
+				if closed == 0 {
+					t.Error("the gate was never closed: nothing is shown")
+				}
+			})
+		})
 	}
 }
