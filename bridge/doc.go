@@ -22,7 +22,8 @@
 //
 //	poll        receives as many records as there is room for; each is
 //	            registered with its partition's frontier, then queued
-//	dispatch    takes them in turn, partition by partition, a goroutine each
+//	dispatch    takes them in turn, topic by topic and partition by partition, a
+//	            goroutine each
 //	deliver     transforms the record into documents, each delivered for itself
 //	attempt     room in the exposure, then the gate's leave, a slot, the
 //	            authorization, a token of the rate; one last look; one POST
@@ -34,6 +35,9 @@
 //	            not settled, and what is settled above it as metadata
 //
 // There is no order between records, and no batch: a slow one delays nobody.
+// Wherever records of several topics wait for one thing they are served topic
+// by topic in turn (package turns), and none takes all there is: a topic whose
+// every document fails, and waits in backoff or at the gate, delays no other.
 //
 // # Whose fault
 //

@@ -490,3 +490,21 @@ func TestCrowdedTopicHasToShowThatItIsQuick(t *testing.T) {
 		}
 	}
 }
+
+// A topic that is under way with all that it may be goes on when one of its records ends, its hands long given back.
+func TestRecordThatEndsMakesPlaceForTheNextOfItsTopic(t *testing.T) {
+	q, p := several(newQueue(100, 1<<30, 64)), topicPartition("a", 0)
+	q.push(p, fetched(p, 0, 80, 1))
+	var under []*record
+	for r := q.pop(always); r != nil; r = q.pop(always) {
+		q.handBack(r)
+		under = append(under, r)
+	}
+	if len(under) != 50 {
+		t.Fatalf("%d under way, want half of 100", len(under))
+	}
+	q.ended(under[0])
+	if len(q.ready) == 0 || q.pop(always) == nil {
+		t.Error("the dispatcher is not woken: the topic stands still for good")
+	}
+}
