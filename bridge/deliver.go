@@ -232,7 +232,7 @@ func (b *Bridge) slim(d *document) next {
 // reason is why the document is dead-lettered.
 func (d *document) reason() string {
 	if d.last.ServerFault {
-		return "retries_exhausted"
+		return deadletter.RetriesExhausted
 	}
 	return d.last.Reason
 }
@@ -260,7 +260,7 @@ func (b *Bridge) ambiguous(d *document) error {
 			return err
 		}
 		b.gate.spent(t, time.Now()) // before the letter: a dead-letter topic that is away must not keep the gate shut
-		return b.deadLetter(d, "ambiguous")
+		return b.deadLetter(d, deadletter.Ambiguous)
 	})
 }
 

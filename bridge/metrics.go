@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"serbridge/bridge/deadletter"
 	"serbridge/bridge/frontier"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
@@ -87,7 +88,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		for _, reason := range transform.Reasons() {
 			m.letters.WithLabelValues(topic, string(reason))
 		}
-		for _, reason := range []string{"ambiguous", "retries_exhausted"} {
+		for _, reason := range deadletter.Reasons() {
 			m.letters.WithLabelValues(topic, reason)
 		}
 		for _, reason := range transform.SkipReasons() {

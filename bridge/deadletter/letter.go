@@ -1,9 +1,15 @@
-// Package deadletter turns a record that was given up into a Kafka record and back, and writes it.
+// Package deadletter turns a record that was given up into a Kafka record and back, writes it, reads the topic of them, and
+// remembers what became of each.
 //
 // The promise: what a dead letter carries of its source (key, value, headers with their order, repeats and nulls, timestamp)
 // comes back byte for byte; [Writer.Write] returns nil only when every in-sync replica has the letter, so that the source's
 // offset may then count as settled; and it returns when its context ends, whatever the broker does. A letter too large for
 // its topic is written with less, never dropped.
+//
+// What became of a letter (redriven, parked, discarded, failed again) stands in a second, compacted topic, under the
+// letter's place in the first: [Mark]. A [Reader] reads both as they are at one moment, a letter at a time, in memory that
+// does not grow with the topic. Letters that Kafka Connect wrote are read as well; a record that is no letter is shown as
+// one that cannot be read, never left out.
 package deadletter
 
 import (
