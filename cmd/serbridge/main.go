@@ -24,6 +24,7 @@ var commands = []func(*program) *cobra.Command{
 	newRunCommand,
 	newDemoCommand,
 	newTransformCommand,
+	newDLQCommand,
 	newSimulatorCommand,
 	newVersionCommand,
 	newSettingsTopic,

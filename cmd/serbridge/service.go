@@ -54,12 +54,12 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor) (_ *service,
 	if v.stellar, err = stellar.New(v.stellarConfig()); err != nil {
 		return nil, err
 	}
-	options, err := v.kafkaOptions()
+	options, err := s.Kafka.options(log, red)
 	if err != nil {
 		return nil, err
 	}
 	v.letters, err = deadletter.NewWriter(deadletter.Config{
-		Options: options, Topic: s.DLQ.Topic, Create: s.DLQ.Create, Sources: v.sources, Redactor: red, Logger: log,
+		Options: options, Topic: s.DLQ.Topic, Create: s.DLQ.Create, Sources: s.Kafka.named, Redactor: red, Logger: log,
 		OnPointer: v.countPointers(),
 	})
 	if err != nil {
@@ -78,24 +78,6 @@ func (v *service) stellarConfig() stellar.Config {
 		Namespace: v.settings.Transform.CustomNamespace, Redactor: v.redactor, Logger: v.log,
 		UserAgent: "serbridge/" + buildVersion(),
 	}
-}
-
-func (v *service) kafkaOptions() ([]kgo.Opt, error) {
-	c := v.settings.Kafka.config(v.redactor)
-	c.ClientID = instance()
-	options, err := c.Options()
-	if err != nil {
-		return nil, err
-	}
-	return append(options, kgo.WithLogger(newKafkaLogger(v.log))), nil
-}
-
-// sources are the topics by name; a pattern's are not known here.
-func (v *service) sources() []string {
-	if v.settings.Kafka.topicPattern() != "" {
-		return nil
-	}
-	return v.settings.Kafka.Topics
 }
 
 func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {

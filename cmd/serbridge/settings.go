@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/deadletter"
 	"serbridge/bridge/kafka"
 	"serbridge/bridge/secret"
 	"serbridge/transform"
@@ -143,7 +146,7 @@ const rebalanceMargin = 35 * time.Second
 func (s deliverySettings) rebalanceTimeout() time.Duration { return s.DrainTimeout + rebalanceMargin }
 
 // handledTopic says what became of the dead letters in DLQ_TOPIC.
-func (s deadLetterSettings) handledTopic() string { return s.Topic + ".handled" }
+func (s deadLetterSettings) handledTopic() string { return deadletter.HandledTopic(s.Topic) }
 
 // topicPattern is the pattern that KAFKA_TOPICS is, or empty.
 func (s kafkaSettings) topicPattern() string {
@@ -167,9 +170,7 @@ func (s processSettings) slogLevel() slog.Level {
 func loadSettings(environ map[string]string, red *secret.Redactor) (settings, error) {
 	var s settings
 	found := load(environ, red, &s)
-	if s.DLQ.Topic == "" {
-		s.DLQ.Topic = s.Kafka.Group + ".dlq"
-	}
+	s.DLQ.complete(s.Kafka)
 	found.addNew(s.Kafka.check()...)
 	found.addNew(s.DLQ.check(s.Kafka)...)
 	found.addNew(s.Stellar.check()...)
@@ -178,6 +179,29 @@ func loadSettings(environ map[string]string, red *secret.Redactor) (settings, er
 	found.addNew(s.Process.check()...)
 	found.addNew(s.contradictions()...)
 	return s, found.err(red)
+}
+
+// lettersSettings is the part that the commands for dead letters need: Kafka as for `run`, and nothing of the platform.
+type lettersSettings struct {
+	Kafka kafkaSettings
+	DLQ   deadLetterSettings
+}
+
+// loadLettersSettings reads that part; a missing or malformed STELLAR_ variable is none of its business.
+func loadLettersSettings(environ map[string]string, red *secret.Redactor) (lettersSettings, error) {
+	var s lettersSettings
+	found := load(environ, red, &s)
+	s.DLQ.complete(s.Kafka)
+	found.addNew(s.Kafka.check()...)
+	found.addNew(s.DLQ.check(s.Kafka)...)
+	return s, found.err(red)
+}
+
+// complete fills in what follows from other settings.
+func (s *deadLetterSettings) complete(source kafkaSettings) {
+	if s.Topic == "" {
+		s.Topic = source.Group + ".dlq"
+	}
 }
 
 // loadTransformSettings reads the part that a transform needs; a malformed KAFKA_ or STELLAR_ variable is none of
@@ -213,6 +237,25 @@ func (s kafkaSettings) config(red *secret.Redactor) kafka.Config {
 		OAuthTokenURL: s.OAuthTokenURL, OAuthClientID: s.OAuthClientID, OAuthClientSecret: s.OAuthClientSecret,
 		OAuthScopes: s.OAuthScopes, AWSRegion: s.AWSRegion, Redactor: red,
 	}
+}
+
+// options are those of every Kafka client of ours.
+func (s kafkaSettings) options(log *slog.Logger, red *secret.Redactor) ([]kgo.Opt, error) {
+	c := s.config(red)
+	c.ClientID = instance()
+	options, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	return append(options, kgo.WithLogger(newKafkaLogger(log))), nil
+}
+
+// named are the topics by name; a pattern's are not known here.
+func (s kafkaSettings) named() []string {
+	if s.topicPattern() != "" {
+		return nil
+	}
+	return s.Topics
 }
 
 func (s kafkaSettings) checkTopics() (found problems) {
