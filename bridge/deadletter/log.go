@@ -282,16 +282,15 @@ func (r *run) ask(ctx context.Context) (next int64, more bool, err error) {
 	if err := kerr.ErrorForCode(fetched.ErrorCode); err != nil {
 		return r.next, false, err
 	}
-	for _, t := range fetched.Topics {
-		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return r.next, false, err
-			}
-			next, more = pastEmpty(p.RecordBatches, r.next)
-			return next, more && next < r.End, nil
-		}
+	if len(fetched.Topics) != 1 || len(fetched.Topics[0].Partitions) != 1 {
+		return r.next, false, errors.New("the broker's answer leaves the partition out")
 	}
-	return r.next, false, errors.New("the broker's answer leaves the partition out")
+	p := fetched.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+		return r.next, false, err
+	}
+	next, more = pastEmpty(p.RecordBatches, r.next)
+	return next, more && next < r.End, nil
 }
 
 func (r *run) question() *kmsg.FetchRequest {

@@ -30,13 +30,14 @@ name them or ask for them with --all or --status.`
 func newDLQCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dlq",
-		Short: "Dead letters: list, show, export, import, park, discard",
+		Short: "Dead letters: list, show, export, import, park, discard, put",
 		Long:  dlqHelp,
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, newCommand := range []func(*program) *cobra.Command{
 		newDLQListCommand, newDLQShowCommand, newDLQExportCommand, newDLQImportCommand, newDLQParkCommand, newDLQDiscardCommand,
+		newDLQPutCommand,
 	} {
 		cmd.AddCommand(newCommand(p))
 	}
@@ -110,8 +111,10 @@ func (b *letterBox) fault(doing string, err error) error {
 	return faultError{err, b.red.Redact(doing + ": " + kafka.Explain(err))}
 }
 
-// writeWait is how long a write may take before the command gives up.
-const writeWait = 30 * time.Second
+const (
+	writeWait = 30 * time.Second // how long a write may take before the command gives up
+	putWait   = 5 * time.Minute  // and all of a put, which reads what lies between the base and the record
+)
 
 // operator names who runs this command, for the marks.
 func operator() string {

@@ -18,10 +18,13 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/frontier"
 	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
@@ -132,10 +135,7 @@ func TestParkedHalfIsLeftOutAndTheOtherHalfIsNot(t *testing.T) {
 func TestNewestAreListedFirstOverAllPartitions(t *testing.T) {
 	p := newPost(t)
 	p.fill(500)
-	var want []listing
-	for _, l := range p.census("--max", "1000").Newest {
-		want = append(want, l)
-	}
+	want := p.census("--max", "1000").Newest
 	if len(want) != 500 || !slices.IsSortedFunc(want, func(a, b listing) int { return b.At.Compare(a.At) }) {
 		t.Fatalf("%d listed, or not the newest first", len(want))
 	}
@@ -275,6 +275,11 @@ func TestDLQCommandLines(t *testing.T) {
 		{"discard --reason a --because " + strings.Repeat("x", 600), exitUsage, "512"},
 		{"import", exitUsage, "arg"},
 		{"import /does/not/exist", exitFailed, "/does/not/exist"},
+		{"put detections:0:1", exitUsage, "--because"},
+		{"put 0:1 --because x", exitUsage, "TOPIC:PARTITION:OFFSET"},
+		{"put other:0:1 --because x", exitUsage, "KAFKA_TOPICS"},
+		{"put detections:0:1 --because x", exitFailed, "not in the topic"},
+		{"put detections:9:1 --because x", exitFailed, "not in the topic"},
 	} {
 		got := p.dlq(strings.Fields(c.args)...)
 		if got.code != c.code || !strings.Contains(got.stderr, c.says) {
@@ -300,6 +305,146 @@ func TestNoCredentialInAFault(t *testing.T) {
 	b.red.Add("s3cr3t-password")
 	if text := b.fault("read", errors.New("server says: bad s3cr3t-password")).Error(); strings.Contains(text, "s3cr3t") {
 		t.Error(text)
+	}
+}
+
+// commit has the group say of partition 0 that these are settled: base, and offsets above it.
+func (p *post) commit(base int64, above ...int64) {
+	p.t.Helper()
+	f := frontier.New(frontier.Config{Group: "g", Topic: "detections", Base: 0, Epoch: 0})
+	for o := range int64(10) {
+		f.Add(o, 0, 1, time.Now())
+		if o < base || slices.Contains(above, o) {
+			f.Settle(o, 0)
+		}
+	}
+	shot, ok := f.Snapshot()
+	if !ok || shot.Base != base {
+		p.t.Fatalf("snapshot %+v", shot)
+	}
+	o := kadm.Offset{Topic: "detections", At: shot.Base, LeaderEpoch: shot.LeaderEpoch, Metadata: shot.Metadata}
+	if err := kadm.NewClient(p.client).CommitAllOffsets(context.Background(), "g", kadm.Offsets{"detections": {0: o}}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// committed is the base and what is settled above it.
+func (p *post) committed() string {
+	p.t.Helper()
+	commits, err := kadm.NewClient(p.client).FetchOffsets(context.Background(), "g")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	o, _ := commits.Lookup("detections", 0)
+	m, err := frontier.Decode("g", "detections", 0, o.At, o.Metadata)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text := fmt.Sprint(o.At, ":")
+	for i := range int64(12) {
+		if m.Contains(i) {
+			text += fmt.Sprint(" ", i)
+		}
+	}
+	return text
+}
+
+func (p *post) detections(n int) {
+	p.t.Helper()
+	for i := range n {
+		p.produce(&kgo.Record{Topic: "detections", Key: fmt.Appendf(nil, "k%d", i), Value: []byte("v"), Headers: []kgo.RecordHeader{{Key: "h"}}})
+	}
+}
+
+func TestPutMovesOneRecordAndSkipsNoOther(t *testing.T) {
+	p := newPost(t)
+	p.detections(10)
+	p.commit(3, 5, 8)
+	before := p.committed()
+	if out := p.must("put", "detections:0:7", "--because", "x", "--dry-run"); !strings.Contains(out, "would become") || p.committed() != before || p.census().Letters != 0 {
+		t.Errorf("the dry run did something: %s", out)
+	}
+	for _, step := range []struct{ offset, want string }{{"7", "3: 5 7 8"}, {"4", "3: 4 5 7 8"}, {"3", "6: 7 8"}, {"6", "9:"}, {"9", "10:"}} {
+		p.must("put", "detections:0:"+step.offset, "--because", "it is held")
+		if got := p.committed(); got != step.want {
+			t.Fatalf("after offset %s the group says %s, want %s", step.offset, got, step.want)
+		}
+	}
+	if got := p.dlq("put", "detections:0:7", "--because", "x"); got.code != exitFailed || !strings.Contains(got.stderr, "settled this record already") {
+		t.Errorf("put twice: %+v", got)
+	}
+	c := p.census()
+	if c.Letters != 5 || c.ByReason[deadletter.ByHand] != 5 {
+		t.Errorf("letters: %+v", c)
+	}
+	if text := p.must("show", "--offset", "detections:0:7"); !strings.Contains(text, "it is held") || !strings.Contains(text, "k7") || !strings.Contains(text, "it may be stored") {
+		t.Errorf("the letter is\n%s", text)
+	}
+}
+
+func TestPutOfTheVeryFirstRecordOfAGroupWithoutACommit(t *testing.T) {
+	p := newPost(t)
+	p.detections(3)
+	p.environ["KAFKA_START"] = "latest"
+	if got := p.dlq("put", "detections:0:0", "--because", "x"); got.code != exitFailed || !strings.Contains(got.stderr, "start serbridge once") {
+		t.Errorf("where the group begins is not known: %+v", got)
+	}
+	delete(p.environ, "KAFKA_START")
+	p.must("put", "detections:0:0", "--because", "x")
+	if got := p.committed(); got != "1:" {
+		t.Errorf("the group says %s, want 1:", got)
+	}
+}
+
+func TestPutLeavesARunningGroupAlone(t *testing.T) {
+	p := newPost(t)
+	p.detections(3)
+	member, err := kgo.NewClient(kgo.SeedBrokers(p.cluster.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("detections"), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	if n := member.PollRecords(context.Background(), 1).NumRecords(); n != 1 { // in the group by now
+		t.Fatal("no record")
+	}
+	if got := p.dlq("put", "detections:0:0", "--because", "x"); got.code != exitFailed || !strings.Contains(got.stderr, "stop every serbridge") {
+		t.Errorf("got %+v", got)
+	}
+	if c := p.census(); c.Letters != 0 {
+		t.Errorf("%d letters were written", c.Letters)
+	}
+}
+
+func TestPutWithoutItsLetterSettlesNothing(t *testing.T) {
+	p := newPost(t)
+	p.detections(3)
+	p.commit(1)
+	before := p.committed()
+	p.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	if got := p.dlq("put", "detections:0:1", "--because", "x"); got.code != exitFailed || !strings.Contains(got.stderr, "grant") {
+		t.Errorf("got %+v", got)
+	}
+	if got := p.committed(); got != before {
+		t.Errorf("the record is lost: the group says %s", got)
+	}
+}
+
+func TestPutWithoutItsCommitSaysWhatIsThere(t *testing.T) {
+	p := newPost(t)
+	p.detections(3)
+	p.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.UnknownMemberID, Count: -1})
+	if got := p.dlq("put", "detections:0:0", "--because", "x"); got.code != exitFailed || !strings.Contains(got.stderr, "the dead letter is written") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestPutShortensAMapThatTheBrokerDoesNotTake(t *testing.T) {
+	p := newPost(t)
+	p.detections(10)
+	p.commit(3, 5, 8)
+	p.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1})
+	if got := p.dlq("put", "detections:0:7", "--because", "x"); got.code != exitFailed || !strings.Contains(got.stderr, "no room") {
+		t.Errorf("got %+v", got)
 	}
 }
 

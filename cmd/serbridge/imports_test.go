@@ -18,6 +18,7 @@ var arrows = map[string][]string{
 	"bridge/admin":               {"bridge/secret"},
 	"bridge/kafka":               {"bridge/secret"},
 	"bridge/deadletter":          {"bridge/secret"},
+	"bridge/byhand":              {"bridge/deadletter", "bridge/frontier"},
 	"bridge/stellar":             {"bridge/secret"},
 	"bridge/stellar/stellartest": {},
 	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",
