@@ -14,9 +14,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Bounds on what a read holds, whatever the topic's size: one fetch on its way and one being read, of one partition.
+// Bounds on what a read holds, whatever the topic's size: one fetch on its way and one being read, of one partition. A fetch
+// is counted compressed and unpacked whole; letters of one fault are alike, and a hundred times smaller when compressed.
 const (
-	fetchBytes  = 4 << 20
+	fetchBytes  = 256 << 10
 	unpackBytes = 2 * maxRecordBytes // one batch; a letter of the largest size that is written, and headers
 	pollRecords = 1000
 )

@@ -3,6 +3,9 @@ package deadletter
 import (
 	"context"
 	"fmt"
+	"math"
+	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -34,4 +37,24 @@ func (w *Writer) again(r *kgo.Record) *kgo.Record {
 	return &kgo.Record{
 		Topic: w.cfg.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
 	}
+}
+
+// Retention is how long the topic keeps a letter, counted from the record's own time; 0: for ever, or our Kafka user may not
+// know it (DescribeConfigs). What is restored with an older time is removed again at the next cleaning.
+func (w *Writer) Retention(ctx context.Context) time.Duration {
+	found, err := w.admin.DescribeTopicConfigs(ctx, w.cfg.Topic)
+	if err != nil {
+		return 0
+	}
+	for _, c := range found {
+		for _, one := range c.Configs {
+			if one.Key != "retention.ms" || c.Err != nil {
+				continue
+			}
+			if ms, err := strconv.ParseInt(one.MaybeValue(), 10, 64); err == nil && ms > 0 && ms < math.MaxInt64/int64(time.Millisecond) {
+				return time.Duration(ms) * time.Millisecond
+			}
+		}
+	}
+	return 0
 }

@@ -128,7 +128,8 @@ const dlqImportHelp = `Writes letters that dlq export wrote back to the dead-let
 each into the partition that it had (mod the number that there are now), in the order of the file. Reads standard input
 for the argument -. The topic is created if it is missing, unless DLQ_CREATE=false.
 
-Letters that are there already are written a second time, and stand as open. It ends at the first line that cannot be
+Kafka counts retention from a record's own time: letters that are older than the topic's retention.ms are counted in a
+warning. Letters that are there already are written a second time, and stand as open. It ends at the first line that cannot be
 read or written, and says from which line on to go on.`
 
 // importer is one run of `serbridge dlq import`.
@@ -144,6 +145,9 @@ type importer struct {
 	bytes   int
 	written int64
 	show    *reading
+
+	kept time.Duration // by the topic, once asked for; 0: for ever
+	old  int64         // letters that are older than that
 }
 
 func newDLQImportCommand(p *program) *cobra.Command {
@@ -188,6 +192,10 @@ func (i *importer) run(ctx context.Context, file string) (err error) {
 		return nil
 	}
 	fmt.Fprintf(i.stderr, "%s imported into %s\n", count(i.written, "letter"), i.box.settings.DLQ.Topic)
+	if i.old > 0 {
+		fmt.Fprintf(i.stderr, "warning: %s of a record's time that retention.ms of the topic (%s) has passed: Kafka removes them soon. Raise it, or set it to -1, and import them again\n",
+			count(i.old, "letter"), i.kept)
+	}
 	return nil
 }
 
@@ -231,6 +239,18 @@ func (i *importer) line(ctx context.Context, line int64, text []byte, tooLong bo
 	return nil
 }
 
+// countOld counts those that will not stay: what was imported must not go again in silence.
+func (i *importer) countOld(ctx context.Context, written int) {
+	if i.written == int64(written) { // the first ones: by now the topic is there
+		i.kept = i.writer.Retention(ctx)
+	}
+	for _, r := range i.pending[:written] {
+		if i.kept > 0 && time.Since(r.Timestamp) > i.kept {
+			i.old++
+		}
+	}
+}
+
 func (i *importer) flush(ctx context.Context) error {
 	n := len(i.pending)
 	if n == 0 {
@@ -241,6 +261,7 @@ func (i *importer) flush(ctx context.Context) error {
 		defer cancel()
 		done, err := i.writer.Restore(writing, i.pending...)
 		i.written += int64(done)
+		i.countOld(writing, done)
 		if err != nil {
 			return i.box.fault(fmt.Sprintf("import line %d (%s imported before it; go on with --from-line %d)", i.lines[done], count(i.written, "letter"), i.lines[done]), err)
 		}

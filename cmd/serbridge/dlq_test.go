@@ -189,6 +189,24 @@ func TestImportSaysWhereToGoOn(t *testing.T) {
 	}
 }
 
+// Kafka counts retention from the record's time: an import of last year's letters would be gone by the next cleaning.
+func TestImportWarnsOfLettersThatRetentionWillTake(t *testing.T) {
+	p := newPost(t)
+	line := func(at time.Time) string {
+		return fmt.Sprintf(`{"partition":0,"timestamp":%d,"headers":[]}`+"\n", at.UnixMilli())
+	}
+	old, recent := line(time.Now().AddDate(-1, 0, 0)), line(time.Now())
+	for _, c := range []struct {
+		file  string
+		warns bool
+	}{{recent, false}, {recent + old + old, true}} {
+		got := runProgram(program{environ: p.environ, stdin: strings.NewReader(c.file)}, "dlq", "import", "-")
+		if got.code != exitDone || strings.Contains(got.stderr, "2 letters of a record's time") != c.warns {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // hostile is a letter in which all that others write would be obeyed by a terminal.
 func hostile() *kgo.Record {
 	evil := "\x1b]0;owned\x07\x1b[2J\u202e\u009b31m\r\n"
