@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/deadletter"
@@ -107,6 +109,11 @@ func (b *letterBox) fault(doing string, err error) error {
 		return nil
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: interrupted: %w", doing, err)
+	case strings.Contains(err.Error(), "grant "): // it says itself what to do
+		return faultError{err, b.red.Redact(doing + ": " + err.Error())}
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return faultError{err, b.red.Redact(fmt.Sprintf("%s: our Kafka user lacks a right: grant Describe and Read on %s and %s.handled, for put also on the record's topic (%v)",
+			doing, b.settings.DLQ.Topic, b.settings.DLQ.Topic, err))}
 	}
 	return faultError{err, b.red.Redact(doing + ": " + kafka.Explain(err))}
 }

@@ -50,8 +50,11 @@ func newDLQShowCommand(p *program) *cobra.Command {
 	return cmd
 }
 
-// viewPage is how many letters are held at once; what became of them is read once for each page.
-const viewPage = 20
+// What is held at once: what became of letters is read once for each page of them.
+const (
+	viewPage  = 200
+	viewBytes = 16 << 20
+)
 
 func (v *viewer) run(ctx context.Context, args []string) error {
 	if len(args) == 0 && !v.meant.named() {
@@ -90,14 +93,15 @@ func (v *viewer) run(ctx context.Context, args []string) error {
 // pages shows the letters a few at a time, so that memory does not grow with their number.
 func (v *viewer) pages(ctx context.Context, r *deadletter.Reader, meant deadletter.Filter) (map[deadletter.Place]bool, error) {
 	found := make(map[deadletter.Place]bool)
-	shown := 0
+	shown, held := 0, 0
 	var page []*deadletter.Entry
 	show := v.newReading("reading dead letters", r.Offsets())
 	r.OnProgress = show.add
 	defer show.end()
 	flush := func() error {
 		err := v.page(ctx, r, page)
-		page = page[:0]
+		clear(page)
+		page, held = page[:0], 0
 		return err
 	}
 	err := r.Each(ctx, meant, func(e *deadletter.Entry) (bool, error) {
@@ -105,9 +109,9 @@ func (v *viewer) pages(ctx context.Context, r *deadletter.Reader, meant deadlett
 			found[e.Place] = true
 		}
 		page = append(page, e)
-		shown++
+		shown, held = shown+1, held+len(e.Record.Value)+len(e.Record.Key)
 		more := v.meant.max == 0 || shown < v.meant.max
-		if len(page) < viewPage {
+		if len(page) < viewPage && held < viewBytes {
 			return more, nil
 		}
 		return more, flush()

@@ -466,6 +466,15 @@ func TestPutShortensAMapThatTheBrokerDoesNotTake(t *testing.T) {
 	}
 }
 
+func TestMissingRightIsNamed(t *testing.T) {
+	p := newPost(t)
+	p.fill(2)
+	p.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "g.dlq", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	if got := p.dlq("ls"); got.code != exitFailed || !strings.Contains(got.stderr, "grant Describe and Read on g.dlq") {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // Every reason of the closed set says what to do.
 func TestEveryReasonHasAdvice(t *testing.T) {
 	reasons := slices.Concat(stellar.Reasons(), deadletter.Reasons(), []string{deadletter.OfConnect, deadletter.Unreadable})

@@ -69,7 +69,7 @@ type kafkaSettings struct {
 
 type deadLetterSettings struct {
 	Topic  string `env:"DLQ_TOPIC" shown:"<KAFKA_GROUP>.dlq" doc:"Topic for dead letters; what became of them goes to <DLQ_TOPIC>.handled."`
-	Create bool   `env:"DLQ_CREATE,default=true" doc:"Create the dead-letter topic if it is missing."`
+	Create bool   `env:"DLQ_CREATE,default=true" doc:"Create the dead-letter topic, and its handled topic, if missing."`
 }
 
 type stellarSettings struct {
