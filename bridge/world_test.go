@@ -34,11 +34,18 @@ const (
 )
 
 // world is a broker and the API on one virtual network. It lives in a synctest
-// bubble: its time passes only when everybody waits.
+// bubble: its time passes only when everybody waits. newApacheWorld makes one
+// of real sockets and real time.
 type world struct {
 	t       *testing.T
+	topic   string
+	group   string
 	net     kfake.VirtualNetwork
-	cluster *kfake.Cluster
+	dialer  dialer
+	cluster *kfake.Cluster // nil with a real broker
+	brokers []string
+	url     string        // of the API
+	hour    time.Duration // how long to wait for what must come
 	api     *stellartest.Server
 	door    *stellartest.Running // where the API listens
 	client  *kgo.Client          // the test's own
@@ -55,7 +62,8 @@ type worldConfig struct {
 
 func newWorld(t *testing.T, cfg worldConfig) *world {
 	t.Helper()
-	w := &world{t: t}
+	w := &world{t: t, topic: topic, group: group, url: "http://localhost:80", hour: time.Hour}
+	w.dialer = w.net.DialContext
 	if cfg.partitions == 0 {
 		cfg.partitions = 3
 	}
@@ -69,15 +77,23 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.cluster.Close)
+	w.brokers = w.cluster.ListenAddrs()
 	w.api = stellartest.New(cfg.api)
 	w.open()
 	t.Cleanup(w.api.Close)
-	if w.client, err = kgo.NewClient(append(w.kafka(w.net.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.client.Close)
-	w.admin = kadm.NewClient(w.client)
+	w.connect()
 	return w
+}
+
+// connect makes the test's own client.
+func (w *world) connect() {
+	w.t.Helper()
+	var err error
+	if w.client, err = kgo.NewClient(append(w.kafka(w.dialer), kgo.RecordPartitioner(kgo.ManualPartitioner()))...); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(w.client.Close)
+	w.admin = kadm.NewClient(w.client)
 }
 
 // open lets the API be reached; w.door.Close() is a refused dial.
@@ -93,7 +109,7 @@ func (w *world) open() {
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 func (w *world) kafka(dial dialer) []kgo.Opt {
-	return []kgo.Opt{kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.Dialer(dial)}
+	return []kgo.Opt{kgo.SeedBrokers(w.brokers...), kgo.Dialer(dial)}
 }
 
 // member is one bridge with its own connections, which kill can cut.
@@ -128,8 +144,8 @@ func (w *world) startWith(change memberConfig) *member {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("member", len(w.members))
 	}
 	stellarConfig := stellar.Config{
-		URL: "http://localhost:80", User: secret.Literal(stellartest.DefaultUser), APIKey: secret.Literal(stellartest.DefaultAPIKey),
-		DialContext: m.phones.dial(w.net.DialContext), Logger: log,
+		URL: w.url, User: secret.Literal(stellartest.DefaultUser), APIKey: secret.Literal(stellartest.DefaultAPIKey),
+		DialContext: m.phones.dial(w.dialer), Logger: log,
 	}
 	if change.stellar != nil {
 		change.stellar(&stellarConfig)
@@ -138,8 +154,8 @@ func (w *world) startWith(change memberConfig) *member {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	options := w.kafka(m.lines.dial(w.net.DialContext))
-	lettersConfig := deadletter.Config{Options: options, Topic: group + ".dlq", Create: true, Logger: log}
+	options := w.kafka(m.lines.dial(w.dialer))
+	lettersConfig := deadletter.Config{Options: options, Topic: w.group + ".dlq", Create: true, Logger: log}
 	if change.letters != nil {
 		change.letters(&lettersConfig)
 	}
@@ -148,8 +164,8 @@ func (w *world) startWith(change memberConfig) *member {
 		w.t.Fatal(err)
 	}
 	cfg := bridge.Config{
-		Kafka: options, Topics: []string{topic}, Group: group, Stellar: client, DeadLetters: letters,
-		Internal: []string{group + ".dlq", group + ".dlq.handled"},
+		Kafka: options, Topics: []string{w.topic}, Group: w.group, Stellar: client, DeadLetters: letters,
+		Internal: []string{w.group + ".dlq", w.group + ".dlq.handled"},
 		Health:   &m.health, Registerer: m.prom, Logger: log, Instance: fmt.Sprintf("member-%d", len(w.members)),
 	}
 	if change.bridge != nil {
@@ -258,7 +274,7 @@ func (l *lines) mend() {
 // the given number on, and returns when the broker has them.
 func (w *world) produce(first, n int) {
 	w.t.Helper()
-	w.produceTo(topic, first, n, func(i int) []byte { return detection(i) })
+	w.produceTo(w.topic, first, n, func(i int) []byte { return detection(i) })
 }
 
 func (w *world) produceTo(topic string, first, n int, value func(int) []byte) {
@@ -282,7 +298,7 @@ func (w *world) produceRecords(rs ...*kgo.Record) {
 // produceWith has a client of its own, which knows the partitions of now.
 func (w *world) produceWith(rs []*kgo.Record, opts ...kgo.Opt) {
 	w.t.Helper()
-	cl, err := kgo.NewClient(append(append(w.kafka(w.net.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner())), opts...)...)
+	cl, err := kgo.NewClient(append(append(w.kafka(w.dialer), kgo.RecordPartitioner(kgo.ManualPartitioner())), opts...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -312,7 +328,7 @@ func detection(i int) []byte {
 func (w *world) settled(within time.Duration, topics ...string) {
 	w.t.Helper()
 	if len(topics) == 0 {
-		topics = []string{topic}
+		topics = []string{w.topic}
 	}
 	deadline := time.Now().Add(within)
 	for {
@@ -330,10 +346,10 @@ func (w *world) settled(within time.Duration, topics ...string) {
 // stored waits until the API has so many different documents.
 func (w *world) stored(n int) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	ctx, cancel := context.WithTimeout(context.Background(), w.hour)
 	defer cancel()
 	if err := w.api.Wait(ctx, func(l stellartest.Ledger) bool { return l.Distinct >= n }); err != nil {
-		w.t.Fatalf("%d documents stored after an hour, want %d", w.api.Ledger().Distinct, n)
+		w.t.Fatalf("%d documents stored after %v, want %d", w.api.Ledger().Distinct, w.hour, n)
 	}
 }
 
@@ -354,7 +370,7 @@ func (w *world) lag(topics ...string) (left int64) {
 // commits are the group's commits of a topic.
 func (w *world) commits(topic string) map[int32]kadm.Offset {
 	w.t.Helper()
-	all, err := w.admin.FetchOffsets(context.Background(), group)
+	all, err := w.admin.FetchOffsets(context.Background(), w.group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		w.t.Fatal(err)
 	}
@@ -370,8 +386,8 @@ func (w *world) letters() []deadletter.Letter {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	name := group + ".dlq"
-	if w.cluster.TopicInfo(name) == nil {
+	name := w.group + ".dlq"
+	if w.cluster != nil && w.cluster.TopicInfo(name) == nil {
 		return nil
 	}
 	ends, err := w.admin.ListEndOffsets(ctx, name)
@@ -380,7 +396,7 @@ func (w *world) letters() []deadletter.Letter {
 	}
 	left := int64(0)
 	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
-	cl, err := kgo.NewClient(append(w.kafka(w.net.DialContext), kgo.ConsumeTopics(name), kgo.WithDecompressor(zstdOutside{}))...)
+	cl, err := kgo.NewClient(append(w.kafka(w.dialer), kgo.ConsumeTopics(name), kgo.WithDecompressor(zstdOutside{}))...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
