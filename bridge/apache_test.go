@@ -60,6 +60,7 @@ func newApacheWorldAt(t *testing.T, cfg worldConfig, brokers string) *world {
 	if _, err := w.admin.CreateTopic(context.Background(), max(1, cfg.partitions), 1, nil, w.topic); err != nil {
 		t.Fatal(err)
 	}
+	w.await("the topic is known", func() bool { return w.partitions(w.topic) > 0 })
 	return w
 }
 
@@ -488,7 +489,7 @@ func loaded(t *testing.T, records int) (ws []*world) {
 	t.Helper()
 	for _, protocol := range protocols {
 		w := newApacheWorld(t, worldConfig{partitions: 6, api: stellartest.Config{Faults: stellartest.Faults{
-			Latency: stellartest.Latency{Median: 150 * time.Millisecond, P99: 500 * time.Millisecond}}}})
+			Latency: stellartest.Latency{Median: 200 * time.Millisecond, P99: 500 * time.Millisecond}}}})
 		w.produce(0, records)
 		w.joinApache(protocol, nil)
 		w.joinApache(protocol, nil)
@@ -531,11 +532,11 @@ func TestApacheFrozenBrokerKeepsTheBound(t *testing.T) {
 	}
 }
 
-// A broker that is killed and comes back has what it acknowledged: nothing is lost, and no member repeats more than the
-// bound.
+// A broker that is killed and comes back has what it acknowledged: nothing is lost. A member whose client gives the group
+// up meanwhile begins anew, as after a kill, and repeats no more than the bound; with one broker it may do so twice.
 func TestApacheCrashedBrokerLosesNothing(t *testing.T) {
 	apacheState(t)
-	const records, bound = 6000, 200
+	const records, bound = 10000, 200
 	ws := loaded(t, records)
 	crashes := 0
 	for range 2 {
@@ -551,7 +552,7 @@ func TestApacheCrashedBrokerLosesNothing(t *testing.T) {
 	}
 	for i, w := range ws {
 		w.settled(w.hour)
-		w.expect(records, 2*bound*crashes)
+		w.expect(records, 2*2*bound*crashes)
 		t.Logf("%s: %d of %d stored again after %d crashes of the broker", protocols[i], w.api.Ledger().Repeats, records, crashes)
 	}
 }

@@ -30,6 +30,7 @@ var harms = []struct {
 	{"remove", 1, (*world).shrink},
 	{"freeze", 1, (*world).freeze},
 	{"cut broker", 1, (*world).cutBroker},
+	{"freeze broker", 1, (*world).freezeBrokerBriefly},
 	{"cut API", 2, (*world).cutAPI},
 	{"slow API", 2, (*world).slowAPI},
 	{"revoke tokens", 1, (*world).revokeTokens},
@@ -179,6 +180,16 @@ func (w *world) cutBroker(ctx context.Context, rng *rand.Rand) error {
 	err := sleep(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
 	w.valve.open()
 	return err
+}
+
+// freezeBrokerBriefly has it answer nothing for less than a session: members
+// wait at their bound, and nothing is repeated.
+func (w *world) freezeBrokerBriefly(ctx context.Context, rng *rand.Rand) error {
+	if !w.freezeBroker() {
+		return nil
+	}
+	defer w.thawBroker()
+	return sleep(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
 }
 
 func (w *world) cutAPI(ctx context.Context, rng *rand.Rand) error {

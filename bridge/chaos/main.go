@@ -6,6 +6,7 @@
 //	go run ./bridge/chaos                          a random seed, embedded broker
 //	go run ./bridge/chaos --seed 42 --for 10m      the same again, for longer
 //	go run ./bridge/chaos --brokers 127.0.0.1:9092 against a real broker
+//	go run ./bridge/chaos --proof kills            a fixed schedule instead: kills, stuck, exposure, members
 //
 // It exits with 1, and with the seed, if a record was lost, if a kill repeated
 // more documents than MAX_REPEATS, or if a document was stored again without a
@@ -36,6 +37,11 @@ type options struct {
 	maxRepeats int
 	protocol   string
 	quiet      bool
+	state      string // of .ci/kafka, whose broker may be stopped
+	proof      string
+	records    int
+	rounds     int
+	timeout    time.Duration // STELLAR_TIMEOUT of the members
 }
 
 func main() {
@@ -44,7 +50,11 @@ func main() {
 	flag.DurationVar(&o.duration, "for", time.Minute, "how long to do harm; settling comes after")
 	flag.StringVar(&o.brokers, "brokers", os.Getenv("TEST_KAFKA_BROKERS"), "a real broker on loopback; empty: an embedded one")
 	flag.StringVar(&o.binary, "binary", "", "serbridge to test; empty: built from this tree")
-	flag.IntVar(&o.members, "members", 3, "members at the start, and about so many later")
+	flag.StringVar(&o.state, "broker-state", os.Getenv("TEST_KAFKA_STATE"), "directory of the broker that .ci/kafka started: it may be frozen")
+	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure or members: a fixed schedule; empty: harm at random")
+	flag.IntVar(&o.records, "records", 0, "records of a proof; 0: its own number")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds of a proof, mostly kills; 0: its own number")
+	flag.IntVar(&o.members, "members", 0, "members at the start, and about so many later; 0: 3, or the proof's own number")
 	flag.IntVar(&o.rate, "rate", 1000, "records produced per second")
 	flag.IntVar(&o.maxRepeats, "max-repeats", 200, "MAX_REPEATS of the members")
 	flag.StringVar(&o.protocol, "protocol", "", "classic or consumer; empty: by the seed")
@@ -79,17 +89,24 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("build serbridge: %w\n%s", err, out)
 		}
 	}
+	if err := o.complete(); err != nil {
+		return err
+	}
 	rng := rand.New(rand.NewPCG(o.seed, 1))
 	if o.protocol == "" {
 		o.protocol = []string{"classic", "consumer"}[rng.IntN(2)]
 	}
-	fmt.Printf("seed %d: %d members, %s, %v\n", o.seed, o.members, o.protocol, o.duration)
+	fmt.Printf("seed %d: %s, %d members, %s, MAX_REPEATS=%d\n", o.seed, o.what(), o.members, o.protocol, o.maxRepeats)
 	w, err := newWorld(ctx, o, dir)
 	if err != nil {
 		return fmt.Errorf("seed %d: %w", o.seed, err)
 	}
 	defer w.close()
-	if err := w.harm(ctx, rng); err != nil {
+	play := w.harm
+	if o.proof != "" {
+		play = func(ctx context.Context, rng *rand.Rand) error { return proofs[o.proof].do(w, ctx, rng) }
+	}
+	if err := play(ctx, rng); err != nil {
 		return fmt.Errorf("seed %d: %w", o.seed, err)
 	}
 	if err := w.settle(ctx); err != nil {
@@ -99,4 +116,37 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("seed %d: %w", o.seed, err)
 	}
 	return nil
+}
+
+// complete fills in what the proof says and the command line does not.
+func (o *options) complete() error {
+	o.timeout = 5 * time.Second
+	if o.proof == "" {
+		def(&o.members, 3)
+		return nil
+	}
+	p, ok := proofs[o.proof]
+	if !ok {
+		return fmt.Errorf("no proof %q", o.proof)
+	}
+	def(&o.members, p.members)
+	def(&o.records, p.records)
+	def(&o.rounds, p.rounds)
+	if o.proof == "stuck" || o.proof == "exposure" {
+		o.timeout = 9 * time.Minute // what hangs must not be sent again for that
+	}
+	return nil
+}
+
+func def(n *int, d int) {
+	if *n == 0 {
+		*n = d
+	}
+}
+
+func (o *options) what() string {
+	if o.proof == "" {
+		return fmt.Sprintf("harm for %v", o.duration)
+	}
+	return fmt.Sprintf("proof of %s, %d records, %d rounds", o.proof, o.records, o.rounds)
 }

@@ -41,6 +41,7 @@ type world struct {
 
 	members  []*member
 	started  int
+	key      []byte // of the records; nil: spread over the partitions
 	produced int
 	wanted   map[place]bool // records produced; true: must be stored, false: must be a dead letter
 
@@ -54,10 +55,11 @@ type place struct {
 
 // member is one serbridge process.
 type member struct {
-	name string
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended
-	err  error
+	name  string
+	admin string // address of /metrics
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when the process has ended
+	err   error
 }
 
 func newWorld(ctx context.Context, o options, dir string) (*world, error) {
@@ -72,7 +74,8 @@ func newWorld(ctx context.Context, o options, dir string) (*world, error) {
 		return nil, err
 	}
 	w.addr = w.serving.Addr().String()
-	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.DefaultProduceTopic(w.topic), kgo.ProducerLinger(2*time.Millisecond))
+	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.DefaultProduceTopic(w.topic), kgo.ProducerLinger(2*time.Millisecond),
+		kgo.RecordPartitioner(spread()))
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +89,21 @@ func newWorld(ctx context.Context, o options, dir string) (*world, error) {
 		}
 	}
 	return w, nil
+}
+
+// spread gives each partition its turn, and records with a key the key's: all
+// members shall have work.
+func spread() kgo.Partitioner {
+	n := 0
+	return kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int {
+		return func(r *kgo.Record, of int) int {
+			if r.Key != nil {
+				return 0
+			}
+			n++
+			return n % of
+		}
+	})
 }
 
 func (w *world) startBroker() error {
@@ -104,6 +122,7 @@ func (w *world) startBroker() error {
 }
 
 func (w *world) close() {
+	w.thawBroker()
 	for _, m := range w.members {
 		_ = m.cmd.Process.Signal(syscall.SIGCONT)
 		_ = m.cmd.Process.Kill()
@@ -122,6 +141,10 @@ func (w *world) close() {
 func (w *world) add() error {
 	w.started++
 	m := &member{name: fmt.Sprintf("member-%d", w.started), done: make(chan struct{})}
+	var err error
+	if m.admin, err = freeAddr(); err != nil {
+		return err
+	}
 	log, err := os.Create(filepath.Join(w.dir, m.name+".log"))
 	if err != nil {
 		return err
@@ -133,7 +156,8 @@ func (w *world) add() error {
 		"KAFKA_BROKERS="+strings.Join(w.brokers, ","), "KAFKA_TOPICS="+w.topic, "KAFKA_GROUP="+w.group,
 		"KAFKA_GROUP_PROTOCOL="+w.o.protocol, "KAFKA_SESSION_TIMEOUT=6s",
 		"STELLAR_URL=http://"+w.addr, "STELLAR_USER="+stellartest.DefaultUser, "STELLAR_API_KEY="+stellartest.DefaultAPIKey,
-		"STELLAR_TIMEOUT=5s", "DRAIN_TIMEOUT=10s", "RATE_LIMIT=0", "REJECT_BRAKE=0", "ADMIN_ADDR=127.0.0.1:0",
+		"STELLAR_TIMEOUT="+w.o.timeout.String(), "DRAIN_TIMEOUT="+(w.o.timeout+5*time.Second).String(),
+		"RATE_LIMIT=0", "REJECT_BRAKE=0", "ADMIN_ADDR="+m.admin,
 		"MAX_REPEATS="+strconv.Itoa(w.o.maxRepeats))
 	if err := m.cmd.Start(); err != nil {
 		return fmt.Errorf("start member: %w", err)
@@ -160,7 +184,7 @@ func (w *world) produce(ctx context.Context, n int) error {
 		if w.produced%40 == 0 {
 			value = fmt.Appendf(nil, "no JSON %d", w.produced)
 		}
-		rs[i] = &kgo.Record{Value: value}
+		rs[i] = &kgo.Record{Value: value, Key: w.key}
 	}
 	for _, r := range w.client.ProduceSync(ctx, rs...) {
 		if r.Err != nil {
@@ -192,12 +216,45 @@ func (w *world) lag(ctx context.Context) (int64, error) {
 	return left, nil
 }
 
+// freezeBroker has the broker hold its connections and answer nothing, until
+// thawBroker. It says false where that cannot be done: the broker is not ours.
+func (w *world) freezeBroker() bool {
+	if w.valve != nil {
+		w.valve.freeze()
+		return true
+	}
+	return w.signalBroker(syscall.SIGSTOP)
+}
+
+func (w *world) thawBroker() {
+	if w.valve != nil {
+		w.valve.thaw()
+		return
+	}
+	w.signalBroker(syscall.SIGCONT)
+}
+
+// signalBroker reaches the process that .ci/kafka started.
+func (w *world) signalBroker(sig syscall.Signal) bool {
+	if w.o.state == "" {
+		return false
+	}
+	text, err := os.ReadFile(filepath.Join(w.o.state, "pid"))
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && pid > 1 && syscall.Kill(pid, sig) == nil
+}
+
 // valve stands before the embedded broker: shut, it cuts every connection, the
-// harness's own as well, and lets none through.
+// harness's own as well, and lets none through; frozen, it holds what the
+// broker answers.
 type valve struct {
-	mu    sync.Mutex
-	shut  bool
-	conns []net.Conn
+	mu     sync.Mutex
+	shut   bool
+	thawed chan struct{} // closed by thaw; nil: not frozen
+	conns  []net.Conn
 }
 
 func (v *valve) listen(network, addr string) (net.Listener, error) {
@@ -208,6 +265,39 @@ func (v *valve) listen(network, addr string) (net.Listener, error) {
 type valveListener struct {
 	net.Listener
 	v *valve
+}
+
+// valveConn is a connection whose answers wait while the valve is frozen.
+type valveConn struct {
+	net.Conn
+	v *valve
+}
+
+func (c valveConn) Write(b []byte) (int, error) {
+	c.v.mu.Lock()
+	thawed := c.v.thawed
+	c.v.mu.Unlock()
+	if thawed != nil {
+		<-thawed
+	}
+	return c.Conn.Write(b)
+}
+
+func (v *valve) freeze() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.thawed == nil {
+		v.thawed = make(chan struct{})
+	}
+}
+
+func (v *valve) thaw() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.thawed != nil {
+		close(v.thawed)
+		v.thawed = nil
+	}
 }
 
 func (l valveListener) Accept() (net.Conn, error) {
@@ -223,7 +313,7 @@ func (l valveListener) Accept() (net.Conn, error) {
 		}
 		l.v.mu.Unlock()
 		if !shut {
-			return c, nil
+			return valveConn{c, l.v}, nil
 		}
 		c.Close()
 	}
