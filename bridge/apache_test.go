@@ -510,6 +510,7 @@ func TestApacheFrozenBrokerKeepsTheBound(t *testing.T) {
 	for d, most := range map[time.Duration]int{2 * time.Second: 0, 12 * time.Second: 2 * bound} {
 		t.Run(d.String(), func(t *testing.T) {
 			ws := loaded(t, records)
+			t.Cleanup(func() { kafkaDo(t, "thaw") }) // whatever fails, the next test finds it well
 			kafkaDo(t, "freeze")
 			var before, stored []int
 			for _, w := range ws {

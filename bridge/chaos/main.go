@@ -57,7 +57,7 @@ func main() {
 	flag.IntVar(&o.members, "members", 0, "members at the start, and about so many later; 0: 3, or the proof's own number")
 	flag.IntVar(&o.rate, "rate", 1000, "records produced per second")
 	flag.IntVar(&o.maxRepeats, "max-repeats", 200, "MAX_REPEATS of the members")
-	flag.StringVar(&o.protocol, "protocol", "", "classic or consumer; empty: by the seed")
+	flag.StringVar(&o.protocol, "protocol", "", "classic or consumer; empty: by the seed, or consumer on the embedded broker")
 	flag.BoolVar(&o.quiet, "quiet", false, "only the result")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -95,6 +95,9 @@ func run(ctx context.Context, o options) (err error) {
 	rng := rand.New(rand.NewPCG(o.seed, 1))
 	if o.protocol == "" {
 		o.protocol = []string{"classic", "consumer"}[rng.IntN(2)]
+		if o.brokers == "" {
+			o.protocol = "consumer" // the embedded broker never gives up a classic member that was killed between join and sync
+		}
 	}
 	fmt.Printf("seed %d: %s, %d members, %s, MAX_REPEATS=%d\n", o.seed, o.what(), o.members, o.protocol, o.maxRepeats)
 	w, err := newWorld(ctx, o, dir)

@@ -19,7 +19,7 @@ var proofs = map[string]struct {
 	members int // likewise; 1 where what a kill repeats must be told from what others do
 }{
 	"kills":    {(*world).proveKills, 20_000, 20, 3},
-	"stuck":    {(*world).proveStuck, 50_000, 1, 1},
+	"stuck":    {(*world).proveStuck, 52_000, 1, 1},
 	"exposure": {(*world).proveExposure, 10_000, 10, 1},
 	"members":  {(*world).proveMembers, 20_000, 8, 2},
 }
