@@ -36,6 +36,7 @@ type builder struct {
 	sent   [fieldCount]Value // the vendor's fields as they will be sent
 	native []Member          // what the source said where something else is sent
 	flags  [flagCount]bool
+	raw    string // the native record as it will be sent, or empty
 }
 
 func (b *builder) build(part int) (*Document, *Reject) {

@@ -21,6 +21,15 @@ type Detection struct {
 	native [fieldCount]Value
 }
 
+// Reset empties the detection for the next record, and keeps its memory: a document keeps nothing of the detection that
+// it was made of.
+func (d *Detection) Reset() {
+	clear(d.Own)
+	clear(d.Rest)
+	clear(d.Identity)
+	*d = Detection{Own: d.Own[:0], Rest: d.Rest[:0], Identity: d.Identity[:0]}
+}
+
 // Set gives the detection the native value of a field of the vendor's table. It returns false, and does nothing, when
 // name is none of them.
 func (d *Detection) Set(name string, v Value) bool {

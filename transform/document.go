@@ -7,26 +7,31 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Document is one aella-ser document: the vendor's fields, each valid by its type and range, and our namespace beside
 // them. It never changes, and is safe for concurrent use.
+//
+// It is kept as its JSON alone, which may wait in memory for long, with the places at which the slimming ladder cuts.
 type Document struct {
-	vendor   []Member // the vendor's fields, in the order of the table, custom_ser_field left out
-	identity []Member // dedup_key, delivery_key and the Kafka coordinates: what the last rung keeps
-	about    []Member // the rest of what the namespace says of the detection
-	custom   []Member // members of an incoming custom_ser_field, to stand beside the namespace
-	raw      string   // the native record, or empty
+	encoded []byte
+	marks   marks
 
-	namespace string
-	flat      bool // the namespace stands at top level, and the server moves it
-	degraded  bool
+	flat     bool // the namespace stands at top level, and the server moves it
+	degraded bool
 
 	format, mapping, dedupKey, deliveryKey string
+}
 
-	encoded []byte
+// marks are offsets in a document's JSON, in this order.
+type marks struct {
+	vendor    int // end of the vendor's fields, custom_ser_field left out
+	namespace int // start of our namespace's name; before it stand the members of an incoming custom_ser_field
+	identity  int // end of dedup_key, delivery_key and the Kafka coordinates: what the last rung keeps
+	about     int // start of the rest of what the namespace says of the detection; before it stands degraded
+	cut, kept int // start and end of raw_truncated in it
+	raw       int // end of it, and start of the native record
+	end       int // end of the namespace's members
 }
 
 // Encode returns the document as one JSON object, the same bytes at every call. They are shared: do not change them. It
@@ -53,30 +58,56 @@ func (d *Document) Format() string { return d.format }
 // WithoutRaw is the first step of the slimming ladder: the document without the native record, marked degraded. It is d
 // itself when there is nothing to take off, so that the step can be left out.
 func (d *Document) WithoutRaw() *Document {
-	if d.raw == "" {
+	m := d.marks
+	if m.raw == m.end {
 		return d
 	}
-	slim := *d
-	slim.raw = ""
-	slim.about = slices.DeleteFunc(slices.Clone(d.about), func(m Member) bool { return m.Name == flagNames[rawTruncated] })
-	return slim.asDegraded()
+	slim := d.degradedFrom(append(make([]byte, 0, len(d.encoded)), d.encoded[:m.identity]...), m)
+	slim.encoded = append(append(slim.encoded, d.encoded[m.about:m.cut]...), d.encoded[m.kept:m.raw]...)
+	return slim.closed()
 }
 
 // Bare is the last step of the slimming ladder: the vendor's fields, both keys and the Kafka coordinates alone, marked
 // degraded. It is d itself when d is bare already.
 func (d *Document) Bare() *Document {
-	if d.degraded && d.raw == "" && d.about == nil && d.custom == nil {
+	m := d.marks
+	if m.about == m.end {
 		return d
 	}
-	bare := *d
-	bare.raw, bare.about, bare.custom = "", nil, nil
-	return bare.asDegraded()
+	dst := append(make([]byte, 0, len(d.encoded)), d.encoded[:m.vendor]...)
+	if d.flat {
+		dst = append(dst, ',')
+	} else {
+		dst = append(appendKey(dst, fieldNames[customField]), '{')
+	}
+	at := len(dst)
+	dst = append(dst, d.encoded[m.namespace:m.identity]...)
+	return d.degradedFrom(dst, marks{vendor: m.vendor, namespace: at, identity: len(dst)}).closed()
 }
 
-func (d *Document) asDegraded() *Document {
-	d.degraded = true
-	d.encoded = d.encode()
+// degradedFrom is d with what dst holds so far, up to the identity, and marked degraded.
+func (d *Document) degradedFrom(dst []byte, m marks) *Document {
+	slim := *d
+	slim.degraded = true
+	slim.encoded = append(appendKey(dst, keyDegraded), "true"...)
+	slim.marks = m
+	slim.marks.about = len(slim.encoded)
+	return &slim
+}
+
+// closed ends a slimmed document behind what it says of the detection.
+func (d *Document) closed() *Document {
+	n := len(d.encoded)
+	d.marks.cut, d.marks.kept, d.marks.raw, d.marks.end = n, n, n, n
+	d.encoded = d.appendEnd(d.encoded)
 	return d
+}
+
+func (d *Document) appendEnd(dst []byte) []byte {
+	if d.flat {
+		return append(dst, "}}"...)
+	}
+	return append(dst, "}}}"...)
 }
 
 // fitted returns d in the fullest form that limit bytes hold.
@@ -90,123 +121,109 @@ func (d *Document) fitted(limit int) (*Document, *Reject) {
 		"%d bytes with the vendor's fields alone; MAX_DOCUMENT_BYTES allows %d", len(d.Bare().encoded), limit)}
 }
 
-func (d *Document) encode() []byte {
-	buffer := buffers.Get().(*[]byte)
-	dst := append((*buffer)[:0], '{')
-	dst = appendMembers(dst, d.vendor)
-	if !d.flat {
-		dst = append(appendName(dst, fieldNames[customField]), '{')
-	}
-	dst = appendMembers(dst, d.custom)
-	dst = d.appendNamespace(dst)
-	if !d.flat {
-		dst = append(dst, '}')
-	}
-	dst = append(dst, '}')
-	encoded := bytes.Clone(dst)
-	if cap(dst) <= usualBytes {
-		*buffer = dst
-		buffers.Put(buffer)
-	}
-	return encoded
-}
-
-// buffers are where documents grow before they are copied out at their exact size, which may wait in memory for long.
+// buffers are where documents grow before they are copied out at their exact size.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // usualBytes is the largest buffer that is kept.
 const usualBytes = 64 << 10
 
-func (d *Document) appendNamespace(dst []byte) []byte {
-	dst = append(appendName(dst, d.namespace), '{')
-	dst = appendMembers(dst, d.identity)
-	if d.degraded {
-		dst = append(appendName(dst, keyDegraded), "true"...)
-	}
-	dst = appendMembers(dst, d.about)
-	if d.raw != "" {
-		dst = appendQuoted(appendName(dst, keyRaw), d.raw)
-	}
-	return append(dst, '}')
-}
-
 // document puts together what the builder has gathered.
 func (b *builder) document(part int) *Document {
 	d := &Document{
-		namespace:   b.settings.Namespace,
 		flat:        b.settings.CustomFields == "flat",
 		format:      b.d.Format,
 		mapping:     b.d.Mapping,
 		dedupKey:    b.dedupKey(part),
 		deliveryKey: DeliveryKey(b.in, part),
 	}
-	d.vendor = b.vendor()
-	if b.settings.RawBytes > 0 {
-		d.raw, b.flags[rawTruncated] = cutText(b.tree.Text, b.settings.RawBytes)
+	buffer := buffers.Get().(*[]byte)
+	dst := b.encode((*buffer)[:0], d)
+	d.encoded = bytes.Clone(dst)
+	if cap(dst) <= usualBytes {
+		*buffer = dst
+		buffers.Put(buffer)
 	}
-	d.identity = []Member{
-		{keyDedup, plain(d.dedupKey)}, {keyDelivery, plain(d.deliveryKey)}, {keyKafka, coordinates(b.in)},
-	}
-	custom, own, leftover := b.incomingCustom()
-	d.custom = custom
-	d.about = append(b.about(len(own)), own...)
-	d.about = b.appendRest(d.about, leftover)
-	d.encoded = d.encode()
 	return d
 }
 
-// vendor returns the vendor's fields that are sent, in the order of the table.
-func (b *builder) vendor() []Member {
-	n := 0
-	for i := range b.sent {
-		if !b.sent[i].IsAbsent() {
-			n++
-		}
+// encode appends the document and notes its marks.
+func (b *builder) encode(dst []byte, d *Document) []byte {
+	custom, own, leftover := b.incomingCustom()
+	dst = b.appendVendor(append(dst, '{'))
+	d.marks.vendor = len(dst)
+	if !d.flat {
+		dst = append(appendKey(dst, fieldNames[customField]), '{')
 	}
-	members := make([]Member, 0, n)
-	for i := range b.sent {
-		if !b.sent[i].IsAbsent() {
-			members = append(members, Member{fieldNames[i], b.sent[i]})
-		}
+	dst = appendMembers(dst, custom)
+	d.marks.namespace = len(dst)
+	if dst[len(dst)-1] != '{' {
+		d.marks.namespace++ // behind the comma
 	}
-	return members
+	dst = append(appendName(dst, b.settings.Namespace), '{')
+	dst = b.appendIdentity(dst, d)
+	d.marks.identity, d.marks.about = len(dst), len(dst)
+	dst = b.appendAbout(dst, d, own, leftover)
+	d.marks.raw = len(dst)
+	if b.raw != "" {
+		dst = appendQuoted(appendKey(dst, keyRaw), b.raw)
+	}
+	d.marks.end = len(dst)
+	return d.appendEnd(dst)
 }
 
-// plain returns a string that is known to be valid UTF-8.
-func plain(s string) Value { return Value{kind: jsontext.KindString, text: s} }
-
-func coordinates(in *Input) Value {
-	kafka := []Member{
-		{"topic", String(in.Topic)},
-		{"partition", number(strconv.Itoa(int(in.Partition)))},
-		{"offset", number(strconv.FormatInt(in.Offset, 10))},
+// appendVendor appends the vendor's fields that are sent, in the order of the table.
+func (b *builder) appendVendor(dst []byte) []byte {
+	for f := range b.sent {
+		if !b.sent[f].IsAbsent() {
+			dst = b.sent[f].appendTo(appendKey(dst, fieldNames[f]))
+		}
 	}
-	if !in.Timestamp.IsZero() {
-		kafka = append(kafka, Member{"timestamp_ms", number(strconv.FormatInt(in.Timestamp.UnixMilli(), 10))})
-	}
-	return Object(kafka...)
+	return dst
 }
 
-// about returns what the namespace says of the mapping: format, native words, flags, and what the format adds.
-func (b *builder) about(more int) []Member {
-	about := make([]Member, 0, 2+len(b.native)+len(b.d.Own)+len(b.d.Rest)+more+4)
-	about = append(about, Member{keySourceFormat, plain(b.d.Format)}, Member{keyMapping, plain(b.d.Mapping)})
-	about = append(about, b.native...)
-	about = append(about, b.d.Own...)
-	for i, repair := range Repairs() {
+func (b *builder) appendIdentity(dst []byte, d *Document) []byte {
+	dst = append(append(append(appendKey(dst, keyDedup), '"'), d.dedupKey...), '"')
+	dst = append(append(append(appendKey(dst, keyDelivery), '"'), d.deliveryKey...), '"')
+	dst = append(appendKey(dst, keyKafka), '{')
+	dst = appendQuoted(appendKey(dst, "topic"), b.in.Topic)
+	dst = strconv.AppendInt(appendKey(dst, "partition"), int64(b.in.Partition), 10)
+	dst = strconv.AppendInt(appendKey(dst, "offset"), b.in.Offset, 10)
+	if !b.in.Timestamp.IsZero() {
+		dst = strconv.AppendInt(appendKey(dst, "timestamp_ms"), b.in.Timestamp.UnixMilli(), 10)
+	}
+	return append(dst, '}')
+}
+
+// appendAbout appends what the namespace says of the mapping: format, native words, what the format adds, flags, and
+// the record's own fields.
+func (b *builder) appendAbout(dst []byte, d *Document, own, leftover []Member) []byte {
+	dst = appendQuoted(appendKey(dst, keySourceFormat), b.d.Format)
+	dst = appendQuoted(appendKey(dst, keyMapping), b.d.Mapping)
+	dst = appendMembers(dst, b.native)
+	dst = appendMembers(dst, b.d.Own)
+	if b.settings.RawBytes > 0 {
+		b.raw, b.flags[rawTruncated] = cutText(b.tree.Text, b.settings.RawBytes)
+	}
+	for i, repair := range allRepairs {
 		b.flags[repairFlags+flag(i)] = slices.Contains(b.tree.Repairs, repair)
 	}
 	for f, set := range b.flags {
+		if flag(f) == rawTruncated {
+			d.marks.cut = len(dst)
+		}
 		if set {
-			about = append(about, Member{flagNames[f], boolean(true)})
+			dst = append(appendKey(dst, flagNames[f]), "true"...)
+		}
+		if flag(f) == rawTruncated {
+			d.marks.kept = len(dst)
 		}
 	}
-	return about
+	return b.appendRest(appendMembers(dst, own), leftover)
 }
 
 // appendRest appends the record's own fields: directly in the namespace, or in its object "fields" when the name is one
 // of ours. What of an incoming custom_ser_field has no place of its own stands there too, under that name.
-func (b *builder) appendRest(about []Member, leftover []Member) []Member {
+func (b *builder) appendRest(dst []byte, leftover []Member) []byte {
 	var taken []Member
 	for _, m := range b.d.Rest {
 		switch {
@@ -214,16 +231,16 @@ func (b *builder) appendRest(about []Member, leftover []Member) []Member {
 		case b.isTaken(m):
 			taken = append(taken, m)
 		default:
-			about = append(about, m)
+			dst = m.Value.appendTo(appendName(dst, m.Name))
 		}
 	}
 	if len(leftover) > 0 {
 		taken = append(taken, Member{fieldNames[customField], Object(leftover...)})
 	}
 	if len(taken) > 0 {
-		about = append(about, Member{keyFields, Object(taken...)})
+		dst = Object(taken...).appendTo(appendKey(dst, keyFields))
 	}
-	return about
+	return dst
 }
 
 // incomingCustom sorts the members of a custom_ser_field that the record brings: beside the namespace; in it, those

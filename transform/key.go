@@ -23,6 +23,11 @@ func (t keyText) add(part string) keyText {
 	return append(t, part...)
 }
 
+func (t keyText) addNumber(n int64) keyText {
+	var digits [20]byte
+	return t.add(string(strconv.AppendInt(digits[:0], n, 10)))
+}
+
 // addValue adds a value as its JSON text, so that 1 and "1" differ.
 func (t keyText) addValue(v Value) keyText {
 	start := len(t)
@@ -34,7 +39,9 @@ func (t keyText) addValue(v Value) keyText {
 
 func (t keyText) sum() string {
 	sum := sha256.Sum256(t)
-	return hex.EncodeToString(sum[:])
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], sum[:])
+	return string(digits[:])
 }
 
 // usualKey is the size of a key's text that needs no allocation.
@@ -45,7 +52,7 @@ const usualKey = 512
 func DeliveryKey(in *Input, part int) string {
 	text := make(keyText, 0, usualKey)
 	text = text.add(deliveryRule).add(in.ClusterID).add(in.Topic)
-	text = text.add(strconv.Itoa(int(in.Partition))).add(strconv.FormatInt(in.Offset, 10)).add(strconv.Itoa(part))
+	text = text.addNumber(int64(in.Partition)).addNumber(in.Offset).addNumber(int64(part))
 	return text.add(in.ReplayID).sum()
 }
 

@@ -58,16 +58,25 @@ func clampScore(d decimal) (score int64, clamped bool) {
 
 // cleanText makes a word or a title fit for display: control characters become blanks, the ends are trimmed.
 func cleanText(s string) string {
-	isControl := func(r rune) bool { return unicode.IsControl(r) }
-	if strings.ContainsFunc(s, isControl) {
+	if !isPrintable(s) {
 		s = strings.Map(func(r rune) rune {
-			if isControl(r) {
+			if unicode.IsControl(r) {
 				return ' '
 			}
 			return r
 		}, s)
 	}
 	return strings.TrimSpace(s)
+}
+
+// isPrintable reports whether s is printable ASCII, as most texts are.
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // category returns one of the vendor's three words. What the source says stands when it is one of them; else the
@@ -144,7 +153,7 @@ func isPlaceholder(value string) bool {
 func cutText(s string, limit int) (cut string, wasCut bool) {
 	const mark = "…"
 	long := len(s) > limit
-	s = strings.ToValidUTF8(s[:min(len(s), limit)], "\uFFFD") // U+FFFD may be longer than what it stands for
+	s = validUTF8(s[:min(len(s), limit)]) // U+FFFD may be longer than what it stands for
 	if !long && len(s) <= limit {
 		return s, false
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -18,7 +17,12 @@ type Tree struct {
 	Root    Value
 	Text    string   // the record as it came, without byte-order mark and leading blanks; it may hold invalid UTF-8
 	Repairs []Repair // in the order of Repairs()
+
+	reader *reader
 }
+
+// Release gives the memory of the tree's objects and arrays to the next record. Nothing of Root may be used any more.
+func (t Tree) Release() { t.reader.release() }
 
 // Read reads in.Value as one JSON value. What can be repaired is, and named in Repairs: a record that every other
 // consumer of the topic can read must not be lost for a byte-order mark. The rest is a Reject, invalid_json or too_deep.
@@ -28,7 +32,6 @@ func Read(in *Input) (Tree, *Reject) {
 		return Tree{}, &Reject{Reason: InvalidJSON, Detail: "the record is empty or blank"}
 	}
 	r := readers.Get().(*reader)
-	defer r.release()
 	r.pass = pass{text: text, base: len(in.Value) - len(text), maxDepth: in.Settings.resolved().MaxDepth, validUTF8: utf8.ValidString(text)}
 	root, err := r.read(in.Value[r.base:])
 	if err != nil && err != errTooDeep {
@@ -38,9 +41,10 @@ func Read(in *Input) (Tree, *Reject) {
 		}
 	}
 	if err != nil {
+		defer r.release()
 		return Tree{}, r.reject(err)
 	}
-	return Tree{Root: root, Text: text, Repairs: r.repairs(bom)}, nil
+	return Tree{Root: root, Text: text, Repairs: r.repairs(bom), reader: r}, nil
 }
 
 // trimStart cuts leading blanks and byte-order marks, which are a syntax error to the JSON library.
@@ -59,24 +63,31 @@ func trimStart(s string) (rest string, bom bool) {
 // pass numbers through float64.
 type reader struct {
 	pass
+	source  bytes.Buffer
 	dec     jsontext.Decoder
 	scratch []Member // members of the objects and arrays that are still open
+	closed  []Member // of those that are read
 }
 
-// readers keep their decoder's buffers and their scratch from record to record.
+// readers keep their decoder's buffers and their members' memory from record to record.
 var readers = sync.Pool{New: func() any { return new(reader) }}
 
-// release forgets the record, so that the pool keeps none alive, and a scratch that an unusual record has blown up.
+// release forgets the record, so that the pool keeps none alive, and what an unusual record has blown up.
 func (r *reader) release() {
-	const usual = 1024
 	r.pass = pass{}
-	r.dec.Reset(new(bytes.Buffer))
-	if r.scratch = r.scratch[:cap(r.scratch)]; len(r.scratch) > usual {
-		r.scratch = nil
-	}
-	clear(r.scratch)
-	r.scratch = r.scratch[:0]
+	r.source = bytes.Buffer{}
+	r.dec.Reset(&r.source)
+	r.scratch, r.closed = emptied(r.scratch), emptied(r.closed)
 	readers.Put(r)
+}
+
+func emptied(members []Member) []Member {
+	const usual = 1024
+	if cap(members) > usual {
+		return nil
+	}
+	clear(members)
+	return members[:0]
 }
 
 // pass is what belongs to one reading of one record.
@@ -97,7 +108,8 @@ var (
 )
 
 func (r *reader) read(value []byte) (Value, error) {
-	r.dec.Reset(bytes.NewBuffer(value), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	r.source = *bytes.NewBuffer(value)
+	r.dec.Reset(&r.source, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	root, err := r.value(0)
 	if err != nil {
 		return Value{}, err
@@ -131,18 +143,21 @@ func (r *reader) value(depth int) (Value, error) {
 	}
 }
 
-// members reads an object or an array. They are gathered on one stack for the whole tree and copied out at their end,
-// so that each takes one allocation of its exact size.
+// members reads an object or an array. They are gathered on one stack for the whole tree and moved at their end to
+// where the tree's members stand, one object or array after the other.
 func (r *reader) members(open jsontext.Kind, depth int) ([]Member, error) {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return nil, err
 	}
 	start := len(r.scratch)
-	defer func() { r.scratch = r.scratch[:start] }()
+	defer func() {
+		clear(r.scratch[start:])
+		r.scratch = r.scratch[:start]
+	}()
 	for {
 		if k := r.dec.PeekKind(); k == jsontext.KindEndObject || k == jsontext.KindEndArray {
 			_, err := r.dec.ReadToken()
-			members := slices.Clone(r.scratch[start:])
+			members := r.keep(r.scratch[start:])
 			if open == jsontext.KindBeginObject {
 				members = r.lastOfEachName(members)
 			}
@@ -160,6 +175,17 @@ func (r *reader) members(open jsontext.Kind, depth int) ([]Member, error) {
 		}
 		r.scratch = append(r.scratch, m)
 	}
+}
+
+// keep copies members to the closed ones. What is outgrown stays with the values that were made of it.
+func (r *reader) keep(members []Member) []Member {
+	start := len(r.closed)
+	if cap(r.closed)-start < len(members) {
+		start = 0
+		r.closed = make([]Member, 0, max(2*cap(r.closed), len(members), fewMembers))
+	}
+	r.closed = append(r.closed, members...)
+	return r.closed[start:len(r.closed):len(r.closed)]
 }
 
 // string reads a string, as a name or a value.
@@ -222,7 +248,7 @@ func (r *reader) repairs(bom bool) []Repair {
 	var done []Repair
 	for i, did := range []bool{r.duplicate, r.utf8, r.nan, bom} {
 		if did {
-			done = append(done, Repairs()[i])
+			done = append(done, allRepairs[i])
 		}
 	}
 	return done

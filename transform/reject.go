@@ -1,5 +1,7 @@
 package transform
 
+import "slices"
+
 // Reason says why a detection is refused by our own validation. The set is closed: it labels metrics and dead letters.
 type Reason string
 
@@ -42,10 +44,10 @@ const (
 	RepairedBOM          Repair = "repaired_bom"           // a leading byte-order mark was taken off
 )
 
+var allRepairs = [...]Repair{RepairedDuplicateKey, RepairedUTF8, RepairedNaN, RepairedBOM}
+
 // Repairs returns all, so that a metric can start each at zero.
-func Repairs() []Repair {
-	return []Repair{RepairedDuplicateKey, RepairedUTF8, RepairedNaN, RepairedBOM}
-}
+func Repairs() []Repair { return slices.Clone(allRepairs[:]) }
 
 // Reject is a refusal: the rule that was broken, by which field, and what a person can do about it.
 type Reject struct {

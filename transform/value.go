@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -24,7 +25,15 @@ type Member struct {
 
 // String returns a JSON string. Invalid UTF-8 in it becomes U+FFFD.
 func String(s string) Value {
-	return Value{kind: jsontext.KindString, text: strings.ToValidUTF8(s, "\uFFFD")}
+	return Value{kind: jsontext.KindString, text: validUTF8(s)}
+}
+
+// validUTF8 is strings.ToValidUTF8, faster where nothing is invalid.
+func validUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // Object returns a JSON object of members, whose names must differ.
@@ -206,8 +215,29 @@ func appendName(dst []byte, name string) []byte {
 	return append(appendQuoted(dst, name), ':')
 }
 
+// appendKey is appendName for a name of our own, which needs no escape.
+func appendKey(dst []byte, name string) []byte {
+	if dst[len(dst)-1] != '{' {
+		dst = append(dst, ',')
+	}
+	return append(append(append(dst, '"'), name...), `":`...)
+}
+
 // appendQuoted appends s as a JSON string. The only error there is reports invalid UTF-8, which is mended then.
 func appendQuoted(dst []byte, s string) []byte {
+	if isPlain(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	dst, _ = jsontext.AppendQuote(dst, s)
 	return dst
+}
+
+// isPlain reports whether s is printable ASCII that JSON quotes as it is: most strings are, and the library is slower.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

@@ -22,23 +22,21 @@ func isAellaSER(record transform.Value) bool {
 // aellaSERMapping is the name and hash of the mapping below. Its version rises with every change of what is mapped.
 var aellaSERMapping = mappingName("aella_ser", "version 1")
 
-func mapAellaSER(record transform.Value) ([]transform.Detection, transform.SkipReason) {
+func mapAellaSER(into *detections, record transform.Value) transform.SkipReason {
 	if !record.Get("write_by").IsAbsent() {
-		return nil, transform.AlreadyStored
+		return transform.AlreadyStored
 	}
-	detections := make([]transform.Detection, 1)
-	d := &detections[0]
+	d := into.next()
 	d.Format, d.Mapping = "aella_ser", aellaSERMapping
 	d.Source, d.Destination = record.Get("srcip"), record.Get("dstip")
-	d.Identity = identityOfAellaSER(record)
-	d.Rest = make([]transform.Member, 0, len(record.Members()))
+	d.Identity = identityOfAellaSER(d.Identity, record)
 	for _, m := range record.Members() {
 		if !d.Set(m.Name, m.Value) {
 			d.Rest = append(d.Rest, m)
 		}
 	}
 	liftAlertTime(d)
-	return detections, ""
+	return ""
 }
 
 // liftAlertTime reads stellar.alert_time where the dotted name was written as an object. What else stands in it stays
@@ -60,7 +58,7 @@ func liftAlertTime(d *transform.Detection) {
 
 // identityOfAellaSER: with an id of its own a detection is that id of that source, and an update is another time, status
 // or score. Without one it is what the table says of the event.
-func identityOfAellaSER(record transform.Value) []transform.Value {
+func identityOfAellaSER(identity []transform.Value, record transform.Value) []transform.Value {
 	names := []string{"event_source", "orig_id", "orig_index", "timestamp", "event_status", "severity", "event_score"}
 	if record.Get("orig_id").IsBlank() {
 		names = []string{
@@ -68,7 +66,6 @@ func identityOfAellaSER(record transform.Value) []transform.Value {
 			"detected_field", "detected_value", "detected_fields", "detected_values", "srcip", "dstip",
 		}
 	}
-	identity := make([]transform.Value, 0, len(names))
 	for _, n := range names {
 		identity = append(identity, record.Get(n))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"serbridge/transform"
 )
@@ -16,7 +17,35 @@ type format struct {
 	// recognise reports whether a record is of this format, by what no other format has.
 	recognise func(record transform.Value) bool
 	// mapRecord reads the detections of a record, at least one, or says why the record holds none.
-	mapRecord func(record transform.Value) ([]transform.Detection, transform.SkipReason)
+	mapRecord func(into *detections, record transform.Value) transform.SkipReason
+}
+
+// detections are those of one record. Their memory goes from record to record, since no document keeps any of it.
+type detections []transform.Detection
+
+var pool = sync.Pool{New: func() any { return new(detections) }}
+
+// next adds an empty detection.
+func (ds *detections) next() *transform.Detection {
+	if n := len(*ds); n < cap(*ds) {
+		*ds = (*ds)[:n+1]
+	} else {
+		*ds = append(*ds, transform.Detection{})
+	}
+	return &(*ds)[len(*ds)-1]
+}
+
+// release forgets the record, so that the pool keeps none alive, and what an unusual record has blown up.
+func (ds *detections) release() {
+	const usual = 16
+	if cap(*ds) > usual {
+		return
+	}
+	for i := range *ds {
+		(*ds)[i].Reset()
+	}
+	*ds = (*ds)[:0]
+	pool.Put(ds)
 }
 
 // formats are tried in this order; the first that recognises a record has it.
@@ -58,6 +87,7 @@ func Transform(in transform.Input) transform.Result {
 	if reject != nil {
 		return transform.Result{Reject: reject}
 	}
+	defer tree.Release()
 	result := transform.Result{Repairs: tree.Repairs}
 	f, reject := recognise(tree.Root, in.Settings)
 	if reject != nil {
@@ -65,12 +95,12 @@ func Transform(in transform.Input) transform.Result {
 		return result
 	}
 	result.Format = f.name
-	detections, skip := f.mapRecord(tree.Root)
-	if skip != "" {
-		result.Skip = skip
+	found := pool.Get().(*detections)
+	defer found.release()
+	if result.Skip = f.mapRecord(found, tree.Root); result.Skip != "" {
 		return result
 	}
-	result.Parts, result.Reject = transform.Documents(&in, tree, detections)
+	result.Parts, result.Reject = transform.Documents(&in, tree, *found)
 	if only := result.Parts; len(only) == 1 && only[0].Document == nil {
 		result.Parts, result.Skip, result.Reject = nil, only[0].Skip, only[0].Reject
 	}
