@@ -234,8 +234,13 @@ func (g *gate) spent(t ticket, now time.Time) {
 // proves nothing about now.
 func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) {
 	g.mu.Lock()
-	defer g.wake()
-	defer g.mu.Unlock()
+	defer func() {
+		closed := g.closed
+		g.mu.Unlock()
+		if closed { // open, run has nothing to do
+			g.wake()
+		}
+	}()
 	if a.Verdict == stellar.Delivered {
 		g.delivered(t, d, now)
 		return

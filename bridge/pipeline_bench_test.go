@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -25,17 +27,40 @@ import (
 )
 
 // BenchmarkPipeline drives records of about 560 bytes from an embedded broker
-// through the whole bridge into a bare HTTP sink, and beside it the floor: the
-// same documents POSTed by a bare net/http loop over as many connections. Sink
-// and broker share the process, so compare the figures of one run only.
+// through the whole bridge into a bare HTTP sink, and beside it, as often, the
+// floor: the same documents POSTed by a bare net/http loop over as many
+// connections. Broker and sink are in this process, and the floor has no broker
+// at all; so between the two stands what nobody can do without, the naive loop:
+// a consumer that transforms and POSTs, and guarantees nothing.
 //
-//	go test -run '^$' -bench Pipeline ./bridge
+//	go test -run '^$' -bench Pipeline -count 5 ./bridge
+//
+// x-floor-cpu and %-floor-rate are of the bridge, with MAX_REPEATS=200 and the
+// limiter on, to the floor of the same run; naive-x-cpu and naive-%-rate of the
+// naive loop; %-unbounded-rate is of the bridge at RATE_LIMIT=0 with its bound
+// to that without a bound.
 func BenchmarkPipeline(b *testing.B) {
 	for _, latency := range []time.Duration{0, 5 * time.Millisecond} {
-		b.Run(fmt.Sprintf("floor/%v", latency), func(b *testing.B) { benchmarkFloor(b, latency) })
-		b.Run(fmt.Sprintf("bridge/%v", latency), func(b *testing.B) { benchmarkBridge(b, latency, 200) })
+		b.Run(latency.String(), func(b *testing.B) {
+			w := newBenchWorld(b, latency)
+			floor := w.run(w.floor)
+			naive := w.run(w.naive)
+			bounded := w.run(func() { w.bridge(200, 0) })
+			unbounded := w.run(func() { w.bridge(-1, 0) })
+			b.ReportAllocs()
+			b.ResetTimer()
+			bridged := w.run(func() { w.bridge(200, 1e6) })
+			b.StopTimer()
+			b.ReportMetric(bridged.rate, "docs/s")
+			b.ReportMetric(bridged.cpu, "cpu-µs/doc")
+			b.ReportMetric(floor.cpu, "floor-cpu-µs/doc")
+			b.ReportMetric(bridged.cpu/floor.cpu, "x-floor-cpu")
+			b.ReportMetric(100*bridged.rate/floor.rate, "%-floor-rate")
+			b.ReportMetric(naive.cpu/floor.cpu, "naive-x-cpu")
+			b.ReportMetric(100*naive.rate/floor.rate, "naive-%-rate")
+			b.ReportMetric(100*bounded.rate/unbounded.rate, "%-unbounded-rate")
+		})
 	}
-	b.Run("unbounded/0s", func(b *testing.B) { benchmarkBridge(b, 0, -1) })
 }
 
 const benchInFlight = 64
@@ -51,23 +76,8 @@ func benchRecord(i int) []byte {
 // sink answers every POST as the API does, after a latency, and counts them.
 type sink struct {
 	latency time.Duration
-	count   atomic.Int64
-	target  int64
-	done    chan struct{}
-	url     string
-}
-
-func newSink(b *testing.B, latency time.Duration, target int) *sink {
-	s := &sink{latency: latency, target: int64(target), done: make(chan struct{})}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	server := &http.Server{Handler: s}
-	go server.Serve(ln) // ended by Close
-	b.Cleanup(func() { server.Close() })
-	s.url = "http://" + ln.Addr().String()
-	return s
+	left    atomic.Int64
+	done    chan struct{} // capacity 1: none is left
 }
 
 func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -77,20 +87,63 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, `{"index":"aella-ser-2026.11.24-","_id":"ZbWyFnkBZsFu_Ay8bQxZ"}`)
-	if s.count.Add(1) == s.target {
-		close(s.done)
+	if s.left.Add(-1) == 0 {
+		s.done <- struct{}{}
 	}
 }
 
-// report says what one document cost, from the start of the timer on.
-func report(b *testing.B, work func()) {
-	cpu := cpuTime()
-	b.ReportAllocs()
-	b.ResetTimer()
+// benchWorld is a broker that holds b.N records, and a sink. All that is
+// measured against each other runs with both in the process, so that the
+// garbage collector has the same to look at.
+type benchWorld struct {
+	b       *testing.B
+	sink    *sink
+	url     string
+	options []kgo.Opt
+	docs    [][]byte // what the floor sends in turn
+	groups  int
+}
+
+func newBenchWorld(b *testing.B, latency time.Duration) *benchWorld {
+	w := &benchWorld{b: b, sink: &sink{latency: latency, done: make(chan struct{}, 1)}}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := &http.Server{Handler: w.sink}
+	go server.Serve(ln) // ended by Close
+	b.Cleanup(func() { server.Close() })
+	w.url = "http://" + ln.Addr().String()
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(8, "bench"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(broker.Close)
+	w.options = []kgo.Opt{kgo.SeedBrokers(broker.ListenAddrs()...), kgo.DisableClientMetrics()}
+	fill(b, w.options, b.N)
+	w.docs = make([][]byte, min(b.N, 4096))
+	for i := range w.docs {
+		w.docs[i] = benchDocument(benchRecord(i), int64(i))
+	}
+	return w
+}
+
+func benchDocument(record []byte, offset int64) []byte {
+	r := format.Transform(transform.Input{Value: record, Topic: "bench", Offset: offset, Timestamp: time.Now(), Now: time.Now()})
+	doc, _ := r.Parts[0].Document.Encode()
+	return doc
+}
+
+// cost is what one document cost: processor time in µs, and documents a second.
+type cost struct{ cpu, rate float64 }
+
+func (w *benchWorld) run(work func()) cost {
+	runtime.GC() // what came before is not for this one to clear away
+	w.sink.left.Store(int64(w.b.N))
+	cpu, begun := cpuTime(), time.Now()
 	work()
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "docs/s")
-	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/doc")
+	n := float64(w.b.N)
+	return cost{cpu: float64((cpuTime() - cpu).Nanoseconds()) / 1e3 / n, rate: n / time.Since(begun).Seconds()}
 }
 
 func cpuTime() time.Duration {
@@ -99,66 +152,86 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func benchmarkFloor(b *testing.B, latency time.Duration) {
-	s := newSink(b, latency, b.N)
-	docs := make([][]byte, b.N)
-	for i := range docs {
-		r := format.Transform(transform.Input{Value: benchRecord(i), Topic: "bench", Offset: int64(i), Timestamp: time.Now(), Now: time.Now()})
-		docs[i], _ = r.Parts[0].Document.Encode()
-	}
+func (w *benchWorld) floor() {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: benchInFlight, MaxConnsPerHost: benchInFlight}}
-	b.Cleanup(client.CloseIdleConnections)
-	report(b, func() {
-		var next atomic.Int64
-		var all sync.WaitGroup
-		for range benchInFlight {
-			all.Go(func() {
-				for i := next.Add(1) - 1; i < int64(len(docs)); i = next.Add(1) - 1 {
-					resp, err := client.Post(s.url, "application/json", bytes.NewReader(docs[i]))
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					_, _ = io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
-				}
-			})
-		}
-		all.Wait()
-	})
+	defer client.CloseIdleConnections()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range benchInFlight {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(w.b.N); i = next.Add(1) - 1 {
+				post(w.b, client, w.url, w.docs[i%int64(len(w.docs))])
+			}
+		})
+	}
+	all.Wait()
+	<-w.sink.done
 }
 
-func benchmarkBridge(b *testing.B, latency time.Duration, maxRepeats int) {
-	s := newSink(b, latency, b.N)
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(8, "bench"))
+func post(b *testing.B, client *http.Client, url string, doc []byte) {
+	resp, err := client.Post(url, "application/json", bytes.NewReader(doc))
 	if err != nil {
-		b.Fatal(err)
+		b.Error(err)
+		return
 	}
-	defer broker.Close()
-	options := []kgo.Opt{kgo.SeedBrokers(broker.ListenAddrs()...)}
-	fill(b, options, b.N)
-	client, err := stellar.New(stellar.Config{URL: s.url, Auth: stellar.AuthBasic, MaxInFlight: benchInFlight,
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+}
+
+// naive is the least that can stand between a topic and the API.
+func (w *benchWorld) naive() {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: benchInFlight, MaxConnsPerHost: benchInFlight}}
+	defer client.CloseIdleConnections()
+	consumer, err := kgo.NewClient(append(w.options[:len(w.options):len(w.options)],
+		kgo.ConsumerGroup("naive"), kgo.ConsumeTopics("bench"))...)
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	defer consumer.Close()
+	records := make(chan *kgo.Record, benchInFlight)
+	var all sync.WaitGroup
+	for range benchInFlight {
+		all.Go(func() {
+			for r := range records {
+				post(w.b, client, w.url, benchDocument(r.Value, r.Offset))
+			}
+		})
+	}
+	for received := 0; received < w.b.N; {
+		fs := consumer.PollRecords(context.Background(), 1024)
+		fs.EachRecord(func(r *kgo.Record) { records <- r })
+		received += fs.NumRecords()
+	}
+	close(records)
+	all.Wait()
+	<-w.sink.done
+}
+
+func (w *benchWorld) bridge(maxRepeats int, rate float64) {
+	b := w.b
+	w.groups++
+	group := fmt.Sprintf("bench%d", w.groups)
+	client, err := stellar.New(stellar.Config{URL: w.url, Auth: stellar.AuthBasic, MaxInFlight: benchInFlight,
 		User: secret.Literal("bench@example.com"), APIKey: secret.Literal("bench-key")})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer client.Close()
-	letters, err := deadletter.NewWriter(deadletter.Config{Options: options, Topic: "bench.dlq", Create: true})
+	letters, err := deadletter.NewWriter(deadletter.Config{Options: w.options, Topic: "bench.dlq", Create: true})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer letters.Close()
-	br, err := bridge.New(bridge.Config{Kafka: options, Topics: []string{"bench"}, Group: "bench", Stellar: client,
-		DeadLetters: letters, MaxInFlight: benchInFlight, MaxRepeats: maxRepeats, RateLimit: 1e6, RateBurst: 1000})
+	br, err := bridge.New(bridge.Config{Kafka: w.options, Topics: []string{"bench"}, Group: group, Stellar: client, DeadLetters: letters,
+		MaxInFlight: benchInFlight, MaxRepeats: maxRepeats, RateLimit: rate, RateBurst: 1000, Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		b.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	ended := make(chan error, 1)
-	report(b, func() {
-		go func() { ended <- br.Run(ctx) }()
-		<-s.done
-	})
+	go func() { ended <- br.Run(ctx) }()
+	<-w.sink.done
 	stop()
 	if err := <-ended; err != nil {
 		b.Fatal(err)

@@ -61,16 +61,27 @@ func signal(c chan struct{}) {
 	}
 }
 
+// worthAPoll is the part of the bound that must be free before more is
+// received: a poll costs as much for one record as for a hundred.
+const worthAPoll = 1.0 / 16
+
 // room is how many more records may be received now. A record larger than what
 // is free is taken once nothing else is here, so 1 is the least then.
 func (q *queue) room() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.roomLocked()
+}
+
+func (q *queue) roomLocked() int {
 	n := min(q.mostRecords-q.records, int(float64(q.mostBytes-q.bytes)/q.large))
-	if q.records == 0 {
-		n = max(1, n)
+	switch {
+	case q.records == 0:
+		return max(1, n)
+	case float64(n) < worthAPoll*min(float64(q.mostRecords), float64(q.mostBytes)/q.large):
+		return 0
 	}
-	return max(0, n)
+	return n
 }
 
 // push queues received records of one partition.
@@ -219,7 +230,9 @@ func (q *queue) ended(r *record) {
 func (q *queue) forget(r *record) {
 	q.records--
 	q.bytes -= r.size
-	signal(q.free)
+	if q.roomLocked() > 0 {
+		signal(q.free)
+	}
 	l := q.lines[r.p.topic]
 	l.records--
 	l.bytes -= r.size

@@ -81,12 +81,14 @@ type Config struct {
 // no call is under way.
 type Client struct {
 	cfg    Config
-	base   string // scheme and host
+	base   string   // scheme and host
+	insert *url.URL // of insert_ser
 	log    *slog.Logger
 	trust  trust
 	tokens tokens
 	// remember tells the Redactor a credential in the form it is sent.
 	remember func(kind, value string)
+	basic    basic
 
 	life context.Context // of token calls, which outlive the callers who wait for them
 	end  context.CancelFunc
@@ -114,7 +116,11 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configure the Stellar Cyber API: %w", err)
 	}
-	c := &Client{cfg: cfg, base: base, log: cfg.Logger}
+	insert, err := url.Parse(base + cfg.InsertPath)
+	if err != nil {
+		return nil, fmt.Errorf("configure the Stellar Cyber API: field InsertPath %q is no path of a URL", cfg.InsertPath)
+	}
+	c := &Client{cfg: cfg, base: base, insert: insert, log: cfg.Logger}
 	c.trust.build = c.newTransport
 	c.trust.file = cfg.CAFile
 	c.trust.log = cfg.Logger
@@ -236,9 +242,7 @@ func (c *Client) exchange(ctx context.Context, limit int64, build func(context.C
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return o // what follows is no body, and may never end
 	}
-	// Read to its end, or the connection is not used again.
-	o.body, err = io.ReadAll(io.LimitReader(resp.Body, limit))
-	if err != nil {
+	if o.body, err = readBody(resp, limit); err != nil {
 		cut := e.failed(ctx, err)
 		cut.written = true // the server may have read it all before our writer could say so
 		cut.status, cut.header, cut.body = o.status, o.header, o.body
@@ -248,6 +252,18 @@ func (c *Client) exchange(ctx context.Context, limit int64, build func(context.C
 		return cut
 	}
 	return o
+}
+
+// readBody reads the answer up to limit bytes: to its end, or the connection is
+// not used again. Most answers are short and say how long they are.
+func readBody(resp *http.Response, limit int64) ([]byte, error) {
+	const short = 4 << 10
+	if resp.ContentLength < 0 || resp.ContentLength > min(limit, short) {
+		return io.ReadAll(io.LimitReader(resp.Body, limit))
+	}
+	body := make([]byte, resp.ContentLength)
+	n, err := io.ReadFull(resp.Body, body)
+	return body[:n], err
 }
 
 // text is the beginning of a body, fit to be kept. It is redacted before it

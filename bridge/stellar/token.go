@@ -45,6 +45,7 @@ func (Authorization) GoString() string { return "[redacted]" }
 // token is one that the API gave.
 type token struct {
 	value      string // empty: none, or dropped
+	header     string // as it is sent
 	generation uint64
 	expiry     time.Time
 	renew      time.Time // from here on another is fetched
@@ -53,7 +54,7 @@ type token struct {
 }
 
 func (t token) authorization() Authorization {
-	return Authorization{header: "Bearer " + t.value, generation: t.generation}
+	return Authorization{header: t.header, generation: t.generation}
 }
 
 // tokens is the cache of one token, and of the last refusal.
@@ -223,6 +224,7 @@ func (t *tokens) take(value string, expiry, now time.Time) {
 	}
 	t.latest = token{
 		value:      value,
+		header:     "Bearer " + value,
 		generation: t.latest.generation + 1,
 		expiry:     expiry,
 		renew:      later(expiry.Add(-min(renewalMargin, life/2)), now.Add(leastUse)),
@@ -317,8 +319,8 @@ func (c *Client) credential() (string, Answer) {
 	if err != nil {
 		return "", c.unauthorized(ReasonCredentialUnreadable, EffectCloses, err)
 	}
-	c.remember("key", key)
 	if c.cfg.Auth == AuthJWTBearer {
+		c.remember("key", key)
 		if !sendable(key) {
 			return "", c.unauthorized(ReasonCredentialInvalid, EffectCloses, errors.New("the API key is empty or holds blanks or line breaks"))
 		}
@@ -328,12 +330,40 @@ func (c *Client) credential() (string, Answer) {
 	if err != nil {
 		return "", c.unauthorized(ReasonCredentialUnreadable, EffectCloses, err)
 	}
+	if header := c.basic.of(user, key); header != "" {
+		return header, Answer{}
+	}
+	c.remember("key", key)
 	if key == "" || user == "" || strings.Contains(user, ":") {
 		return "", c.unauthorized(ReasonCredentialInvalid, EffectCloses, errors.New("the user is empty or holds a colon, or the API key is empty"))
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte(user + ":" + key))
 	c.remember("basic", basic)
-	return "Basic " + basic, Answer{}
+	return c.basic.set(user, key, "Basic "+basic), Answer{}
+}
+
+// basic is the header of the user and the key that were read last, which with
+// AuthBasic are read for every call.
+type basic struct {
+	mu                sync.Mutex
+	user, key, header string
+}
+
+// of returns the header for a user and a key, empty if these are others.
+func (b *basic) of(user, key string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if user != b.user || key != b.key {
+		return ""
+	}
+	return b.header
+}
+
+func (b *basic) set(user, key, header string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.user, b.key, b.header = user, key, header
+	return header
 }
 
 // unauthorized is the answer when no call was made.

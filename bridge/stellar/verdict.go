@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	json "github.com/go-json-experiment/json"
@@ -103,7 +104,8 @@ type Answer struct {
 	// at once. It costs the document no attempt and closes no gate.
 	Again bool
 	// Body is the beginning of the answer as text: at most 1 KiB, redacted,
-	// without control characters. It may hold record content.
+	// without control characters. It may hold record content. Empty for a
+	// delivery.
 	Body string
 	// Index and ID name the stored document, when the API named it. Opaque.
 	Index, ID string
@@ -135,13 +137,15 @@ func judge(o outcome, success string, now time.Time) Answer {
 		return a.set(Unknown, EffectCounts, ReasonInvalidStatus)
 	}
 	is2xx := o.status < 300
-	index, id, ok := stored(o.body)
+	if o.status == http.StatusOK {
+		if index, id, ok := stored(o.body); ok {
+			a.Index, a.ID = index, id
+			return a.set(Delivered, EffectOpens, "")
+		}
+	}
 	wait, hasWait := retryAfter(o.header, now)
 	refusal := documentedRefusal(o.body)
 	switch s := o.status; {
-	case s == http.StatusOK && ok:
-		a.Index, a.ID = index, id
-		return a.set(Delivered, EffectOpens, "")
 	case s == http.StatusBadGateway, s == http.StatusGatewayTimeout:
 		if hasWait {
 			a.RetryAfter = wait
@@ -225,7 +229,9 @@ func stored(body []byte) (index, id string, ok bool) {
 	if len(body) == 0 || body[0] != '{' {
 		return "", "", false
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(body), lenient)
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(body), lenient)
 	var answer struct { // values, since a string costs 4 kB of cache to decode
 		Index jsontext.Value `json:"index"`
 		ID    jsontext.Value `json:"_id"`
@@ -239,6 +245,9 @@ func stored(body []byte) (index, id string, ok bool) {
 	index, id = text(answer.Index), text(answer.ID)
 	return index, id, id != ""
 }
+
+// decoders keep the memory in which they count what they have read.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
 // text is a JSON string's, empty for another value.
 func text(v jsontext.Value) string {
@@ -290,6 +299,9 @@ const longestWait = 5 * time.Minute
 // to 5 minutes. One that is neither is none.
 func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0, false
+	}
 	seconds, err := strconv.ParseInt(v, 10, 64)
 	switch {
 	case err == nil:
