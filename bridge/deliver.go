@@ -237,13 +237,15 @@ func (d *document) reason() string {
 	return d.last.Reason
 }
 
-// backOff waits before the next attempt: full jitter, never shorter than what
-// the API asked for.
+// backOff waits before the next attempt: what the API asked for, and full
+// jitter on top. Without that on top a record that alone is pushed back comes
+// again in the moment the gate opens, and closes it before the others are
+// through.
 func (b *Bridge) backOff(d *document, a stellar.Answer) error {
 	if d.backoff == nil {
 		d.backoff = fullJitter(mostWait)
 	}
-	wait := max(d.backoff.NextBackOff(), a.RetryAfter)
+	wait := a.RetryAfter + d.backoff.NextBackOff()
 	d.r.freeHand()
 	return d.r.wait(func(ctx context.Context) error { return pause(ctx, wait) })
 }
