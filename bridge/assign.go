@@ -193,6 +193,9 @@ func (b *Bridge) seed(p *partition, base int64, epoch int32, metadata *string) *
 			p.suspects = *m.Ceiling
 		}
 	}
+	if b.cfg.Bounded && cfg.Restored.End == nil {
+		cfg.Restored.End = &base // added since the run began, or reset by somebody: nothing of it is the run's
+	}
 	f := frontier.New(cfg)
 	b.setFrontier(p, f)
 	return f

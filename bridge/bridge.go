@@ -61,8 +61,13 @@ type Config struct {
 	Ended func(context.Context, Outcome) error
 	Flush func(context.Context) error
 
+	// Begin is asked before a record is begun, and waits for as long as none may
+	// be; its error, when ctx has ended, leaves the record to the next owner.
+	Begin func(context.Context) error
+
 	// Bounded ends Run by itself once the group has settled each partition up to
-	// the end that its first commit names (frontier.Map.End).
+	// the end that its first commit names (frontier.Map.End). A partition
+	// without one is none of the run's.
 	Bounded bool
 
 	RateLimit      float64 // requests per second of the whole group; 0: none

@@ -50,6 +50,9 @@ func (b *Bridge) admit(p *partition) (ok, trial bool) {
 // no longer ours: the next owner begins it anew.
 func (b *Bridge) deliver(r *record) {
 	defer b.ended(r)
+	if b.cfg.Begin != nil && r.wait(b.cfg.Begin) != nil {
+		return
+	}
 	r.reading = b.read(r)
 	result := b.transform(r)
 	for again := true; again; {
@@ -171,7 +174,7 @@ func (b *Bridge) deliverDocument(d *document) error {
 func (b *Bridge) delivered(d *document, a stellar.Answer) {
 	b.metrics.delivered(d, time.Now())
 	b.prober.delivered(d.doc.DeliveryKey(), time.Now())
-	d.r.note(d.part, PartOutcome{Delivered: true, Answer: a, Document: d.doc, Attempts: d.attempts})
+	d.r.note(d.part, PartOutcome{Delivered: true, Answer: a, Document: d.doc, Attempts: d.attempts, Doubts: d.sends})
 }
 
 // next is what a failed attempt leads to.
@@ -313,7 +316,7 @@ func (b *Bridge) deadLetter(d *document, reason string) error {
 	l.Certainty = string(d.certainty())
 	l.Attempts, l.HTTPStatus, l.HTTPBody = d.attempts, d.last.Status, b.cfg.Redact(d.last.Body)
 	l.FirstFailedAt, l.FailedAt = d.firstFailed, time.Now()
-	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts})
+	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts, Doubts: d.sends})
 	return b.write(d.r, l)
 }
 

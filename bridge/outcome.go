@@ -45,16 +45,30 @@ type PartOutcome struct {
 	Answer    stellar.Answer      // of its last attempt; its Index and ID name what was stored
 	Document  *transform.Document // nil: none was made
 	Attempts  int
+	Doubts    int // of these, attempts whose outcome is unknown: each may have stored it as well
 }
 
-// read is what cfg.Read says of the record; without it, that it is itself.
+// read is what cfg.Read says of the record; without it, that it is itself. One
+// later than a bounded run's time is not wanted: log offsets do not follow the
+// clock, so the time cannot be an offset.
 func (b *Bridge) read(r *record) Reading {
+	reading := b.readWhole(r)
+	if until, bounded := r.p.frontier().Until(); bounded && reading.Skip == "" && r.k.Timestamp.UnixMilli() >= until {
+		reading.Skip = pastUntil
+	}
+	return reading
+}
+
+func (b *Bridge) readWhole(r *record) Reading {
 	if b.cfg.Read != nil {
 		return b.cfg.Read(r.k)
 	}
 	return Reading{Part: WholeRecord, Input: transform.Input{
 		Value: r.k.Value, Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset, Timestamp: r.k.Timestamp}}
 }
+
+// pastUntil are the records of a bounded run that are later than its bounds.
+const pastUntil transform.SkipReason = "past_until"
 
 // notWanted are the parts of a record of which another is.
 const notWanted transform.SkipReason = "not_wanted"

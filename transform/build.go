@@ -1,9 +1,11 @@
 package transform
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Documents makes the parts of a record out of what its format mapped, or one Reject for the whole record. What cannot
@@ -59,9 +61,13 @@ func (b *builder) build(part int) (*Document, *Reject) {
 	names, values := b.detected()
 	b.category(names, values)
 	b.buckets()
+	b.flags[late] = b.in.ReplayID != "" && b.in.Now.Sub(b.in.Timestamp) > lateAfter
 	d := b.document(part)
 	return d.fitted(b.settings.MaxDocumentBytes)
 }
+
+// lateAfter is how old a replayed record is that would mislead whoever takes its document for news.
+const lateAfter = time.Hour
 
 // value returns the native value of a field, absent also when it is blank.
 func (b *builder) value(f field) Value {
@@ -162,6 +168,7 @@ func (b *builder) status() {
 	if !known {
 		status = defaultStatus
 	}
+	status = cmp.Or(b.settings.ForcedStatus, status)
 	if !v.IsAbsent() && word != status {
 		b.keep(eventStatusField, v)
 	}

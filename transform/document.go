@@ -199,6 +199,9 @@ func (b *builder) appendIdentity(dst []byte, d *Document) []byte {
 func (b *builder) appendAbout(dst []byte, d *Document, own, leftover []Member) []byte {
 	dst = appendQuoted(appendKey(dst, keySourceFormat), b.d.Format)
 	dst = appendQuoted(appendKey(dst, keyMapping), b.d.Mapping)
+	if b.in.ReplayID != "" {
+		dst = appendQuoted(appendKey(dst, keyReplay), b.in.ReplayID)
+	}
 	dst = appendMembers(dst, b.native)
 	dst = appendMembers(dst, b.d.Own)
 	if b.settings.RawBytes > 0 {

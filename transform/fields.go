@@ -84,6 +84,7 @@ const (
 	keyDelivery     = "delivery_key"
 	keyKafka        = "kafka"
 	keyDegraded     = "degraded"
+	keyReplay       = "replay_id" // the run that delivered it once more
 	keyRaw          = "raw_json"
 	keyFields       = "fields" // of the record's own fields, those whose name is taken
 	nativeSuffix    = "_native"
@@ -101,6 +102,7 @@ const (
 	fieldDropped // a field of the vendor's table could not be sent; its native value is kept
 	detectedCut  // more pairs than maxPairs
 	rawTruncated
+	late        // replayed, and over an hour old
 	repairFlags // the first of Repairs()
 
 	flagCount = repairFlags + 4
@@ -108,14 +110,15 @@ const (
 
 var flagNames = [flagCount]string{
 	"severity_defaulted", "time_assumed_utc", "time_from_kafka", "time_from_clock", "score_clamped", "field_dropped",
-	"detected_cut", "raw_truncated", string(RepairedDuplicateKey), string(RepairedUTF8), string(RepairedNaN), string(RepairedBOM),
+	"detected_cut", "raw_truncated", "late",
+	string(RepairedDuplicateKey), string(RepairedUTF8), string(RepairedNaN), string(RepairedBOM),
 }
 
 // reserved are the names in the namespace that are ours, whether this document has them or not.
 var reserved = func() map[string]bool {
 	table := map[string]bool{
 		keySourceFormat: true, keyMapping: true, keyDedup: true, keyDelivery: true, keyKafka: true, keyDegraded: true,
-		keyRaw: true, keyFields: true, "name_defaulted": true, "sample": true,
+		keyReplay: true, keyRaw: true, keyFields: true, "name_defaulted": true, "sample": true,
 	}
 	for _, name := range flagNames {
 		table[name] = true

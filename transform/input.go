@@ -34,6 +34,7 @@ type Settings struct {
 	Formats         []string       // FORMATS: names of formats; empty or "auto": all
 	EventSource     string         // EVENT_SOURCE: for detections that name no source
 	EventStatus     string         // EVENT_STATUS: for detections without a status; empty: New
+	ForcedStatus    string         // of every document, whatever the detection says; empty: none is forced
 	SeverityDefault *int           // SEVERITY_DEFAULT, 0 to 100; nil: 47
 	TimeZone        *time.Location // TIME_ZONE: of times without a zone; nil: UTC is assumed, and flagged
 	OnUnknown       string         // ON_UNKNOWN: "dead-letter" or empty
@@ -99,6 +100,9 @@ func (s *Settings) Validate() error {
 	}
 	if _, known := eventStatus(s.EventStatus); s.EventStatus != "" && !known {
 		bad("EVENT_STATUS=%q: allowed are New, In Progress, Ignored and Closed", s.EventStatus)
+	}
+	if s.ForcedStatus != "" && !slices.Contains(Statuses(), s.ForcedStatus) {
+		bad("status %q: allowed are New, In Progress, Ignored and Closed", s.ForcedStatus)
 	}
 	if n := s.SeverityDefault; n != nil && (*n < 0 || *n > 100) {
 		bad("SEVERITY_DEFAULT=%d: allowed are 0 to 100", *n)

@@ -25,6 +25,9 @@ var statuses = func() map[string]string {
 	return table
 }()
 
+// Statuses returns the four words that event_status may be.
+func Statuses() []string { return []string{"New", "In Progress", "Ignored", "Closed"} }
+
 // eventStatus returns the status that a word means.
 func eventStatus(word string) (status string, known bool) {
 	folded := strings.Map(func(r rune) rune {

@@ -95,7 +95,7 @@ func New(cfg Config) *Frontier {
 		f.limit = defaultLimit
 	}
 	restored := cfg.Restored.From(cfg.Base)
-	f.settled, f.fields.End = restored.settled, restored.End
+	f.settled, f.fields.End, f.fields.Until = restored.settled, restored.End, restored.Until
 	if cfg.KeepCeiling && restored.Ceiling != nil {
 		f.fields.Ceiling, f.ceiling = restored.Ceiling, *restored.Ceiling
 	}
@@ -440,6 +440,16 @@ func (f *Frontier) End() (offset int64, ok bool) {
 		return 0, false
 	}
 	return *f.fields.End, true
+}
+
+// Until is the time of which on records are none of the replay, in milliseconds since 1970. False: it has no such time.
+func (f *Frontier) Until() (milli int64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fields.Until == nil {
+		return 0, false
+	}
+	return *f.fields.Until, true
 }
 
 // SetEnd says in every commit from now on where the replay ends.

@@ -26,6 +26,7 @@ const (
 	tagEnd     = 4 // uvarint, offset
 	tagEpoch   = 5 // uvarint
 	tagHeld    = 6 // empty
+	tagUntil   = 7 // uvarint, milliseconds since 1970
 
 	defaultLimit = 3072  // characters; the broker's is offset.metadata.max.bytes, 4,096 by default
 	highestLimit = 16384 // what fits into it is inside all caps of reading but the width
@@ -74,6 +75,7 @@ type Map struct {
 	Epoch   *int32 // leader epoch of the highest settled offset; without it no bit counts for a record that has an epoch
 	Ceiling *int64 // no offset at or above it has been dispatched
 	End     *int64 // end offset of a replay
+	Until   *int64 // of a replay: records with a timestamp from here on, in milliseconds since 1970, are none of its
 	Held    bool   // the partition is braked or paused: its backlog takes no share of the rate
 
 	settled offsets
@@ -156,6 +158,9 @@ func (m Map) appendFields(b []byte, base int64, epoch int32) []byte {
 	}
 	if m.Held {
 		b = append(b, tagHeld, 0)
+	}
+	if m.Until != nil {
+		b = appendUvarintField(b, tagUntil, uint64(max(0, *m.Until)))
 	}
 	return b
 }
@@ -312,6 +317,10 @@ func (m *Map) decodeField(tag int, base int64, value []byte) error {
 			return malformed("held has a value")
 		}
 		m.Held = true
+	case tagUntil:
+		v, err := decodeUvarint(value, math.MaxInt64)
+		m.Until = new(int64(v))
+		return err
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ func sameMap(t *testing.T, got, want Map) {
 	if g, w := slices.Collect(firsts(got)), slices.Collect(firsts(want)); !slices.Equal(g, w) || got.Count() != want.Count() {
 		t.Errorf("settled %d in runs from %v, want %d from %v", got.Count(), g, want.Count(), w)
 	}
-	if !same(got.Epoch, want.Epoch) || !same(got.Ceiling, want.Ceiling) || !same(got.End, want.End) || got.Held != want.Held {
+	if !same(got.Epoch, want.Epoch) || !same(got.Ceiling, want.Ceiling) || !same(got.End, want.End) || got.Held != want.Held ||
+		!same(got.Until, want.Until) {
 		t.Errorf("fields %+v, want %+v", got, want)
 	}
 }
@@ -122,6 +123,15 @@ func TestNoFieldIsTheEmptyString(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	sameMap(t, decode(t, 1000, ""), Map{})
+}
+
+func TestUntilStays(t *testing.T) {
+	m := Map{End: new(int64(5)), Until: new(int64(1_750_000_000_000))}
+	got := m.Encode("g", "t", 3, 0, 0)
+	if want := seal(0, tagEnd, 1, 5, tagUntil, 6, 0x80, 0xb8, 0x83, 0xa1, 0xf7, 0x32); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	sameMap(t, decode(t, 0, got), m)
 }
 
 // A map without fields beside it, an end without a set: what a replay commits first.
@@ -201,7 +211,7 @@ func TestForeignDamagedShiftedAndHostileMetadataIsNoMap(t *testing.T) {
 }
 
 func TestUnknownTagsAreSkipped(t *testing.T) {
-	m := decode(t, 1000, seal(1000, 0, 1, 7, tagRuns, 2, 3, 2, tagHeld, 0, 7, 3, 1, 2, 3, 200, 0))
+	m := decode(t, 1000, seal(1000, 0, 1, 7, tagRuns, 2, 3, 2, tagHeld, 0, 9, 3, 1, 2, 3, 200, 0))
 	if m.Count() != 2 || !m.Contains(1003) || !m.Contains(1004) || !m.Held {
 		t.Errorf("%d settled, held %t", m.Count(), m.Held)
 	}

@@ -23,6 +23,7 @@ var arrows = map[string][]string{
 	"bridge/stellar/stellartest": {},
 	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",
 		"transform", "transform/format"},
+	"bridge/backfill": {"bridge", "bridge/deadletter", "bridge/frontier", "transform"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 // commands are the subcommands, in the order of the help.
 var commands = []func(*program) *cobra.Command{
 	newRunCommand,
+	newReplayCommand,
 	newDemoCommand,
 	newTransformCommand,
 	newDLQCommand,

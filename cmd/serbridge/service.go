@@ -40,8 +40,8 @@ type service struct {
 const stopAdmin = 2 * time.Second
 
 // newService makes all parts; it connects to nothing. Errors are of the
-// configuration.
-func newService(s settings, log *slog.Logger, red *secret.Redactor) (_ *service, err error) {
+// configuration. What changes alter is what the environment cannot say.
+func newService(s settings, log *slog.Logger, red *secret.Redactor, changes ...func(*bridge.Config)) (_ *service, err error) {
 	v := &service{settings: s, log: log, redactor: red, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -65,7 +65,11 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor) (_ *service,
 	if err != nil {
 		return nil, err
 	}
-	v.bridge, err = bridge.New(v.bridgeConfig(options))
+	cfg := v.bridgeConfig(options)
+	for _, change := range changes {
+		change(&cfg)
+	}
+	v.bridge, err = bridge.New(cfg)
 	return v, err
 }
 

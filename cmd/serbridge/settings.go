@@ -181,6 +181,24 @@ func loadSettings(environ map[string]string, red *secret.Redactor) (settings, er
 	return s, found.err(red)
 }
 
+// loadReadingSettings reads what is needed to read topics and transform what they hold, and to send nothing.
+func loadReadingSettings(environ map[string]string, red *secret.Redactor) (settings, error) {
+	var s struct {
+		Kafka     kafkaSettings
+		DLQ       deadLetterSettings
+		Delivery  deliverySettings
+		Transform transformSettings
+		Process   processSettings
+	}
+	found := load(environ, red, &s)
+	s.DLQ.complete(s.Kafka)
+	found.addNew(s.Kafka.check()...)
+	found.addNew(s.DLQ.check(s.Kafka)...)
+	found.addNew(s.Delivery.check()...)
+	found.addNew(s.Transform.check()...)
+	return settings{Kafka: s.Kafka, DLQ: s.DLQ, Delivery: s.Delivery, Transform: s.Transform, Process: s.Process}, found.err(red)
+}
+
 // lettersSettings is the part that the commands for dead letters need: Kafka as for `run`, and nothing of the platform.
 type lettersSettings struct {
 	Kafka kafkaSettings
