@@ -303,27 +303,39 @@ func (s *replayShow) ledger(l replayLedger) {
 	}
 	w := s.r.stdout
 	fmt.Fprintf(w, "run %s, this process, %.1f s\n", l.Run, l.Seconds)
-	fmt.Fprintf(w, "records read       %9d\ndelivered          %9d\ndead-lettered      %9d\n", l.Records, l.Delivered, l.Rejects())
+	printCount(w, "records read", l.Records)
+	printCount(w, "documents delivered", l.Delivered)
+	printCount(w, "dead-lettered", l.Rejects())
 	printReasons(w, l.DeadLettered)
-	fmt.Fprintf(w, "skipped            %9d\n", l.Skips())
+	printCount(w, "skipped", l.Skips())
 	printReasons(w, l.Skipped)
 	if l.LostToRetention > 0 {
-		fmt.Fprintf(w, "lost to retention  %9d offsets, removed before they were read\n", l.LostToRetention)
+		printCount(w, "offsets lost to retention", int(l.LostToRetention))
 	}
-	fmt.Fprintf(w, "repeats possible   %9d", l.Repeats)
+	printCount(w, "repeats possible", l.Repeats)
 	if l.Resumed {
-		fmt.Fprintf(w, "   and up to %d for each process of the run that was killed", s.r.settings.Delivery.MaxRepeats)
+		fmt.Fprintf(w, "  and %s for each process of the run that was killed\n", mostRepeats(s.r.settings.Delivery.MaxRepeats))
 	}
 	if l.Complete {
-		fmt.Fprintln(w, "\nthe run is complete")
+		fmt.Fprintln(w, "the run is complete")
 		return
 	}
-	fmt.Fprintf(w, "\nthe run is not complete: %d offsets are left\n", l.Left)
+	fmt.Fprintf(w, "the run is not complete: %d offsets are left\n", l.Left)
 }
+
+// mostRepeats says MAX_REPEATS in words.
+func mostRepeats(n int) string {
+	if n == 0 {
+		return "any number, since MAX_REPEATS is 0,"
+	}
+	return fmt.Sprintf("at most %d documents", n)
+}
+
+func printCount(w io.Writer, name string, n int) { fmt.Fprintf(w, "%-26s %9d\n", name, n) }
 
 func printReasons(w io.Writer, by map[string]int) {
 	for _, reason := range slices.Sorted(maps.Keys(by)) {
-		fmt.Fprintf(w, "  %-24s %6d\n", reason, by[reason])
+		fmt.Fprintf(w, "  %-24s %9d\n", reason, by[reason])
 	}
 }
 
@@ -337,9 +349,10 @@ func (s *replayShow) findings(f findings, rate float64) {
 	if s.r.output == "-" {
 		w = s.r.stderr
 	}
-	fmt.Fprintf(w, "records    %9d, %d bytes\n", f.Records, f.Bytes)
+	printCount(w, "records", f.Records)
+	printCount(w, "bytes", int(f.Bytes))
 	if f.Records > 0 {
-		fmt.Fprintf(w, "timestamps %s to %s\n", f.First.UTC().Format(time.RFC3339), f.Last.UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, "%-26s %s to %s\n", "timestamps", f.First.UTC().Format(time.RFC3339), f.Last.UTC().Format(time.RFC3339))
 	}
 	for _, part := range []struct {
 		name string
@@ -349,12 +362,12 @@ func (s *replayShow) findings(f findings, rate float64) {
 		for _, n := range part.by {
 			total += n
 		}
-		fmt.Fprintf(w, "%-10s %9d\n", part.name, total)
+		printCount(w, part.name, total)
 		printReasons(w, part.by)
 	}
-	fmt.Fprintf(w, "documents  %9d\n", f.Documents)
+	printCount(w, "documents", f.Documents)
 	if rate > 0 {
-		fmt.Fprintf(w, "takes      %9s at %g requests per second\nnothing was sent or committed\n", eta(int64(f.Documents), rate), rate)
+		fmt.Fprintf(w, "%-26s %9s at %g requests per second\nnothing was sent or committed\n", "takes at least", eta(int64(f.Documents), rate), rate)
 	}
 }
 

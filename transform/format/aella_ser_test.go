@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	stdjson "encoding/json"
 	"fmt"
 	"math"
@@ -535,4 +536,38 @@ func isFloat(v any, bits int, from, to float64) bool {
 	n, _ := v.(stdjson.Number)
 	f, err := n.Float64()
 	return err == nil && f >= from && f <= to && (bits == 64 || !math.IsInf(float64(float32(f)), 0))
+}
+
+// What a replay sends says so, and that it is no news; and it may be told what to arrive as, whatever the detection says.
+func TestReplayedDocumentsSaySo(t *testing.T) {
+	const value = `{"event_name":"e","event_source":"s","event_status":"OPEN","replay_id":"theirs","late":"theirs"}`
+	for _, c := range []struct {
+		replay, status string
+		age            time.Duration
+		want           map[string]any // in the namespace
+	}{
+		{"", "", 2 * time.Hour, map[string]any{"replay_id": nil, "late": nil, "status_native": "OPEN"}},
+		{"r1", "", time.Hour, map[string]any{"replay_id": "r1", "late": nil}},
+		{"r1", "Closed", time.Hour + time.Second, map[string]any{"replay_id": "r1", "late": true, "status_native": "OPEN"}},
+	} {
+		settings := &transform.Settings{ForcedStatus: c.status}
+		in := input(value, settings)
+		in.ReplayID, in.Timestamp = c.replay, in.Now.Add(-c.age)
+		result := Transform(in)
+		if len(result.Parts) != 1 || result.Parts[0].Document == nil {
+			t.Fatalf("no document: %+v", result)
+		}
+		m := decoded(t, result.Parts[0].Document, settings)
+		if want := cmp.Or(c.status, "New"); m["event_status"] != want {
+			t.Errorf("%+v: status %v, want %s", c, m["event_status"], want)
+		}
+		for name, want := range c.want {
+			if got := at(m, "custom_ser_field", "serbridge", name); got != want {
+				t.Errorf("%+v: %s is %v, want %v", c, name, got, want)
+			}
+		}
+		if got := at(m, "custom_ser_field", "serbridge", "fields", "replay_id"); got != "theirs" {
+			t.Errorf("the record's own replay_id is %v", got)
+		}
+	}
 }
