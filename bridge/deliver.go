@@ -174,7 +174,16 @@ func (b *Bridge) deliverDocument(d *document) error {
 func (b *Bridge) delivered(d *document, a stellar.Answer) {
 	b.metrics.delivered(d, time.Now())
 	b.prober.delivered(d.doc.DeliveryKey(), time.Now())
-	d.r.note(d.part, PartOutcome{Delivered: true, Answer: a, Document: d.doc, Attempts: d.attempts, Doubts: d.sends})
+	d.r.note(d.part, PartOutcome{Delivered: true, Answer: a, Document: d.doc, Attempts: d.attempts, Doubts: b.doubts(d)})
+}
+
+// doubts are the attempts of which nobody knows whether they stored the document.
+// A probe has found that out of each before the next.
+func (b *Bridge) doubts(d *document) int {
+	if b.probing() {
+		return 0
+	}
+	return d.sends
 }
 
 // next is what a failed attempt leads to.
@@ -316,7 +325,7 @@ func (b *Bridge) deadLetter(d *document, reason string) error {
 	l.Certainty = string(d.certainty())
 	l.Attempts, l.HTTPStatus, l.HTTPBody = d.attempts, d.last.Status, b.cfg.Redact(d.last.Body)
 	l.FirstFailedAt, l.FailedAt = d.firstFailed, time.Now()
-	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts, Doubts: d.sends})
+	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts, Doubts: b.doubts(d)})
 	return b.write(d.r, l)
 }
 

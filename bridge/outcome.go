@@ -45,7 +45,7 @@ type PartOutcome struct {
 	Answer    stellar.Answer      // of its last attempt; its Index and ID name what was stored
 	Document  *transform.Document // nil: none was made
 	Attempts  int
-	Doubts    int // of these, attempts whose outcome is unknown: each may have stored it as well
+	Doubts    int // of these, attempts that may have stored it as well, which nobody knows
 }
 
 // read is what cfg.Read says of the record; without it, that it is itself. One

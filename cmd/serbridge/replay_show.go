@@ -313,7 +313,7 @@ func (s *replayShow) ledger(l replayLedger) {
 		printCount(w, "offsets lost to retention", int(l.LostToRetention))
 	}
 	printCount(w, "repeats possible", l.Repeats)
-	if l.Resumed {
+	if l.Resumed && s.r.settings.Delivery.OnAmbiguous != "probe" {
 		fmt.Fprintf(w, "  and %s for each process of the run that was killed\n", mostRepeats(s.r.settings.Delivery.MaxRepeats))
 	}
 	if l.Complete {
