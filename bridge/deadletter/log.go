@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -74,7 +75,7 @@ func (l *Log) look(ctx context.Context) error {
 	defer cancel()
 	topics, err := l.admin.ListTopics(kadm.WithAuthorizedOps(ctx), l.Topic) // past the client's cache, as for the writer
 	if err != nil {
-		return l.inTime(ctx, err)
+		return l.dials.inTime(ctx, err)
 	}
 	switch t := topics[l.Topic]; {
 	case isUnknownTopic(t.Err):
@@ -86,11 +87,11 @@ func (l *Log) look(ctx context.Context) error {
 	}
 	starts, err := l.admin.ListStartOffsets(ctx, l.Topic)
 	if err != nil {
-		return l.inTime(ctx, err)
+		return l.dials.inTime(ctx, err)
 	}
 	ends, err := l.admin.ListCommittedOffsets(ctx, l.Topic)
 	if err != nil {
-		return l.inTime(ctx, err)
+		return l.dials.inTime(ctx, err)
 	}
 	return l.span(topics[l.Topic].Partitions, starts[l.Topic], ends[l.Topic])
 }
@@ -99,30 +100,13 @@ func (l *Log) look(ctx context.Context) error {
 func (l *Log) span(ids kadm.PartitionDetails, starts, ends map[int32]kadm.ListedOffset) error {
 	for id := range ids {
 		start, end := starts[id], ends[id]
-		if err := cmpErr(start.Err, end.Err); err != nil {
+		if err := cmp.Or(start.Err, end.Err); err != nil {
 			return fmt.Errorf("list offsets of partition %d: %w", id, err)
 		}
 		l.Spans = append(l.Spans, Span{id, start.Offset, max(start.Offset, end.Offset)})
 	}
 	slices.SortFunc(l.Spans, func(a, b Span) int { return int(a.Partition) - int(b.Partition) })
 	return nil
-}
-
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// inTime says why nobody answered.
-func (l *Log) inTime(ctx context.Context, err error) error {
-	if last := l.dials.last(); last != nil && ctx.Err() != nil {
-		return fmt.Errorf("no connection (%w): %w", last, ctx.Err())
-	}
-	return err
 }
 
 // Span is that of a partition; false if the topic has no such partition.
@@ -247,7 +231,7 @@ func (r *run) quiet(ctx context.Context) error {
 	if err == nil {
 		err = errors.New("no record came for a minute, though the broker has some")
 	}
-	return r.inTime(ctx, err)
+	return r.dials.inTime(ctx, err)
 }
 
 // passed goes on behind what retention took. A log that now ends before us was cut off, and what it held is gone.

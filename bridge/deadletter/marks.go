@@ -62,7 +62,7 @@ func (w *MarkWriter) Write(ctx context.Context, marks ...Mark) error {
 	}
 	err := w.produce(ctx, records)
 	if err != nil {
-		return fmt.Errorf("write what became of dead letters to %s: %s%w", w.topic, w.advice(err), w.inTime(ctx, err))
+		return fmt.Errorf("write what became of dead letters to %s: %s%w", w.topic, w.advice(err), w.dials.inTime(ctx, err))
 	}
 	return nil
 }
@@ -109,13 +109,6 @@ func (w *MarkWriter) create(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-func (w *MarkWriter) inTime(ctx context.Context, err error) error {
-	if last := w.dials.last(); last != nil && ctx.Err() != nil {
-		return fmt.Errorf("no connection (%w): %w", last, ctx.Err())
-	}
-	return err
 }
 
 func (w *MarkWriter) advice(err error) string {

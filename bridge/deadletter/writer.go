@@ -257,6 +257,14 @@ func (d *dials) last() error {
 	return nil
 }
 
+// inTime says of a request that ended with its context why nobody answered.
+func (d *dials) inTime(ctx context.Context, err error) error {
+	if last := d.last(); last != nil && ctx.Err() != nil {
+		return fmt.Errorf("no connection (%w): %w", last, ctx.Err())
+	}
+	return err
+}
+
 // OnBrokerConnect implements [kgo.HookBrokerConnect].
 func (d *dials) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	switch {

@@ -55,50 +55,68 @@ func (s *selection) named() bool {
 }
 
 // filter is the selection with places from the arguments. Handled letters are meant only where they are asked for, or
-// named by their place.
+// named by their place. The error has every fault of the command line.
 func (s *selection) filter(args []string, now time.Time) (deadletter.Filter, error) {
 	f := deadletter.Filter{Reasons: s.reasons, Fields: s.fields, Topics: s.topics}
-	var faults []error
-	note := func(flag string, err error) {
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", flag, err))
-		}
-	}
-	var err error
-	f.Since, err = moment(s.since, now)
-	note("--since", err)
-	f.Until, err = moment(s.until, now)
-	note("--until", err)
-	note("--status", s.fates(&f))
+	var faults flagFaults
+	faults.note("--since", s.moment(&f.Since, s.since, now))
+	faults.note("--until", s.moment(&f.Until, s.until, now))
+	faults.note("--status", s.fates(&f))
 	for _, text := range s.partitions {
-		p, err := strconv.ParseUint(text, 10, 31)
-		if err != nil {
-			err = fmt.Errorf("%q is no partition number", text)
-		}
-		note("--partition", err)
-		f.Partitions = append(f.Partitions, int32(p))
+		faults.note("--partition", addPartition(&f, text))
 	}
 	for _, text := range s.offsets {
-		note("--offset", addOffset(&f, text))
+		faults.note("--offset", addOffset(&f, text))
 	}
 	for _, text := range args {
-		p, err := deadletter.ParsePlace(text)
-		note("argument", err)
-		f.Places = append(f.Places, p)
+		faults.note("argument", addPlace(&f, text))
 	}
 	if s.flags.Changed("key") {
 		f.Key = []byte(s.key)
 	}
 	if s.max < 0 {
-		note("--max", errors.New("want a number of at least 0 (0: no bound)"))
+		faults.note("--max", errors.New("want a number of at least 0"))
 	}
 	if len(f.Fates) == 0 && !s.all && len(f.Places) == 0 {
 		f.Fates = []deadletter.Fate{deadletter.Open}
 	}
-	if len(faults) > 0 {
-		return f, usageError{errors.Join(faults...)}
+	return f, faults.err()
+}
+
+// flagFaults are what is wrong with a command line, so that one try is enough to learn of all.
+type flagFaults []error
+
+func (f *flagFaults) note(flag string, err error) {
+	if err != nil {
+		*f = append(*f, fmt.Errorf("%s: %w", flag, err))
 	}
-	return f, nil
+}
+
+func (f flagFaults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return usageError{errors.Join(f...)}
+}
+
+func (s *selection) moment(into *time.Time, text string, now time.Time) (err error) {
+	*into, err = moment(text, now)
+	return err
+}
+
+func addPartition(f *deadletter.Filter, text string) error {
+	p, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return fmt.Errorf("%q is no partition number", text)
+	}
+	f.Partitions = append(f.Partitions, int32(p))
+	return nil
+}
+
+func addPlace(f *deadletter.Filter, text string) error {
+	p, err := deadletter.ParsePlace(text)
+	f.Places = append(f.Places, p)
+	return err
 }
 
 func (s *selection) fates(f *deadletter.Filter) error {
