@@ -41,8 +41,8 @@ func newDLQExportCommand(p *program) *cobra.Command {
 		Long:  dlqExportHelp,
 		RunE:  func(cmd *cobra.Command, places []string) error { return x.run(cmd.Context(), places) },
 	}
-	x.meant.add(cmd.Flags(), 0, "letters to write, at most; 0: all")
-	x.meant.addAll(cmd.Flags())
+	x.meant.add(cmd, 0, "letters to write, at most; 0: all")
+	x.meant.addAll(cmd)
 	cmd.Flags().StringVar(&x.output, "output", "-", "file to write, which must not exist yet; - is standard output")
 	return cmd
 }

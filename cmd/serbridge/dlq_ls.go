@@ -47,8 +47,8 @@ func newDLQListCommand(p *program) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return l.run(cmd.Context()) },
 	}
-	l.meant.add(cmd.Flags(), listMost, "letters to list, at most; all are counted")
-	l.meant.addAll(cmd.Flags())
+	l.meant.add(cmd, listMost, "letters to list, at most; all are counted")
+	l.meant.addAll(cmd)
 	cmd.Flags().BoolVar(&l.json, "json", false, "one JSON object")
 	return cmd
 }

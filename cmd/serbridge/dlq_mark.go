@@ -67,7 +67,7 @@ func newMarkCommand(p *program, fate deadletter.Fate, name, short, long string) 
 		Long:  long + dlqMarkHelp,
 		RunE:  func(cmd *cobra.Command, places []string) error { return m.mark(cmd.Context(), name, places) },
 	}
-	m.meant.add(cmd.Flags(), 0, "letters to "+name+", at most; 0: all of the selection")
+	m.meant.add(cmd, 0, "letters to "+name+", at most; 0: all of the selection")
 	cmd.Flags().StringVar(&m.because, "because", "", "why; required")
 	cmd.Flags().BoolVar(&m.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	cmd.Flags().BoolVar(&m.json, "json", false, "one JSON object")

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"serbridge/bridge/deadletter"
 )
@@ -20,14 +20,15 @@ type selection struct {
 	max                               int
 	all                               bool
 
-	flags *pflag.FlagSet
+	changed func(flag string) bool // whether the command line has it
 }
 
 const statusHandled = "handled" // every fate but open
 
 // add defines the flags; most is the default of --max, 0 for no bound.
-func (s *selection) add(f *pflag.FlagSet, most int, maxHelp string) {
-	s.flags = f
+func (s *selection) add(cmd *cobra.Command, most int, maxHelp string) {
+	f := cmd.Flags()
+	s.changed = f.Changed
 	f.StringSliceVar(&s.reasons, "reason", nil, "only letters of this reason (repeat it or separate by commas, as with the next ones)")
 	f.StringSliceVar(&s.fields, "field", nil, "only letters of which this field is at fault")
 	f.StringSliceVar(&s.statuses, "status", nil, "only letters of this status: open, redriven, parked, discarded, failed_again; or handled: all but open")
@@ -41,15 +42,15 @@ func (s *selection) add(f *pflag.FlagSet, most int, maxHelp string) {
 }
 
 // addAll defines --all.
-func (s *selection) addAll(f *pflag.FlagSet) {
-	f.BoolVar(&s.all, "all", false, "handled letters too")
+func (s *selection) addAll(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.all, "all", false, "handled letters too")
 }
 
 // named reports whether the command line says anything about which letters are meant.
 func (s *selection) named() bool {
 	named := s.all
 	for _, name := range []string{"reason", "field", "status", "topic", "since", "until", "partition", "offset", "key"} {
-		named = named || s.flags.Changed(name)
+		named = named || s.changed(name)
 	}
 	return named
 }
@@ -71,7 +72,7 @@ func (s *selection) filter(args []string, now time.Time) (deadletter.Filter, err
 	for _, text := range args {
 		faults.note("argument", addPlace(&f, text))
 	}
-	if s.flags.Changed("key") {
+	if s.changed("key") {
 		f.Key = []byte(s.key)
 	}
 	if s.max < 0 {

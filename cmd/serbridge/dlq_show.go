@@ -44,8 +44,8 @@ func newDLQShowCommand(p *program) *cobra.Command {
 		Long:  dlqShowHelp,
 		RunE:  func(cmd *cobra.Command, places []string) error { return v.run(cmd.Context(), places) },
 	}
-	v.meant.add(cmd.Flags(), listMost, "letters to show, at most, at a time; 0: all")
-	v.meant.addAll(cmd.Flags())
+	v.meant.add(cmd, listMost, "letters to show, at most, at a time; 0: all")
+	v.meant.addAll(cmd)
 	cmd.Flags().BoolVar(&v.json, "json", false, "one JSON object a line")
 	return cmd
 }

@@ -16,7 +16,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -544,10 +544,10 @@ func TestSelectionLeavesHandledLettersOutUnlessTheyAreMeant(t *testing.T) {
 		{"--offset t:0:1", "", []deadletter.Fate{deadletter.Open}},
 	} {
 		var s selection
-		f := pflag.NewFlagSet("x", pflag.ContinueOnError)
-		s.add(f, 0, "")
-		s.addAll(f)
-		if err := f.Parse(strings.Fields(c.flags)); err != nil {
+		cmd := new(cobra.Command)
+		s.add(cmd, 0, "")
+		s.addAll(cmd)
+		if err := cmd.ParseFlags(strings.Fields(c.flags)); err != nil {
 			t.Fatal(err)
 		}
 		got, err := s.filter(strings.Fields(c.args), time.Now())
