@@ -54,7 +54,7 @@ type PartOutcome struct {
 func (b *Bridge) read(r *record) Reading {
 	reading := b.readWhole(r)
 	if until, bounded := r.p.frontier().Until(); bounded && reading.Skip == "" && r.k.Timestamp.UnixMilli() >= until {
-		reading.Skip = pastUntil
+		reading.Skip = PastUntil
 	}
 	return reading
 }
@@ -67,8 +67,9 @@ func (b *Bridge) readWhole(r *record) Reading {
 		Value: r.k.Value, Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset, Timestamp: r.k.Timestamp}}
 }
 
-// pastUntil are the records of a bounded run that are later than its bounds.
-const pastUntil transform.SkipReason = "past_until"
+// PastUntil is why a record of a bounded run is not delivered that is later than
+// the run's time (frontier.Map.Until).
+const PastUntil transform.SkipReason = "past_until"
 
 // notWanted are the parts of a record of which another is.
 const notWanted transform.SkipReason = "not_wanted"

@@ -326,6 +326,8 @@ func TestReplayYieldsToTheLiveGroup(t *testing.T) {
 		if c := ledger.Counts(); c.Records != 0 {
 			t.Errorf("%d records replayed while the live group is behind", c.Records)
 		}
+		m.end() // held, it can be ended, and another takes its place
+		m, _ = r.join()
 		w.endsWithin(5*time.Minute, m)
 		w.expect(600, 0)
 		stop()

@@ -116,7 +116,7 @@ const (
 	// Unsettled: the live group had not settled it when the run began, and delivers it itself.
 	Unsettled transform.SkipReason = "unsettled"
 	// PastUntil: its timestamp is not before the end of the run.
-	PastUntil transform.SkipReason = "past_until"
+	PastUntil = bridge.PastUntil
 )
 
 // Reading says what a record is to the run of this id.
