@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -145,8 +146,7 @@ func (q *queue) pop(admit func(*partition) (ok, trial bool)) *record {
 	defer q.mu.Unlock()
 	for len(q.turn) > 0 {
 		l := q.turn[0]
-		q.turn[0] = nil
-		q.turn = q.turn[1:]
+		q.turn = slices.Delete(q.turn, 0, 1) // keeps its memory, as short as it is
 		l.inTurn = false
 		if !q.mayTake(l) {
 			continue // until one of those taken makes place
@@ -167,7 +167,7 @@ func (q *queue) pop(admit func(*partition) (ok, trial bool)) *record {
 func (l *line) next(admit func(*partition) (ok, trial bool)) *record {
 	for len(l.turn) > 0 {
 		p := l.turn[0]
-		l.turn = l.turn[1:]
+		l.turn = slices.Delete(l.turn, 0, 1)
 		p.inTurn = false
 		if len(p.queued) == 0 {
 			continue
