@@ -37,8 +37,8 @@ func (k *brake) rejected(at place) (tripped, held bool) {
 	if k.on || k.limit <= 0 {
 		return false, k.on
 	}
-	if k.row == 0 {
-		k.first = at
+	if k.row == 0 || at.partition == k.first.partition && at.offset < k.first.offset {
+		k.first = at // transforms end in any order
 	}
 	k.row++
 	k.on = k.row >= k.limit

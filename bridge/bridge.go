@@ -248,7 +248,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 	defer visitor.Close()
 	b.admin = kadm.NewClient(visitor)
-	b.cfg.Health.NotReady(starting, "Kafka has not answered yet")
+	b.cfg.Health.NotReady(starting, "not in the consumer group yet")
 	if err := b.meet(ctx); err != nil {
 		return nil // ended before Kafka was there: nothing to drain
 	}
@@ -287,6 +287,8 @@ func (b *Bridge) beginStop() {
 		b.mu.Lock()
 		b.stopped = time.Now()
 		b.mu.Unlock()
+		b.cfg.Health.NotReady("stopping", "stopping: what has started is finished, nothing more begins")
+		b.log.Info("stopping: what has started is finished, within DRAIN_TIMEOUT", "drain_timeout", b.cfg.DrainTimeout)
 		for _, p := range b.owned() {
 			b.queue.giveBack(p)
 			p.drain()

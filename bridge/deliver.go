@@ -266,17 +266,28 @@ func (b *Bridge) backOff(d *document, a stellar.Answer) error {
 // be stored: a dead letter, once others are being delivered. Until then it
 // holds, or an outage that answers nothing would empty the topic; as the
 // gate's canary it makes place for the next.
+//
+// A drain waits for company a moment only: it cannot be sent, and nobody may
+// come.
 func (b *Bridge) ambiguous(d *document) error {
 	d.r.freeHand()
-	return d.r.wait(func(ctx context.Context) error {
-		t, err := b.gate.awaitCompany(ctx, d, d.seen)
-		if err != nil {
-			return err
-		}
-		b.gate.spent(t, time.Now()) // before the letter: a dead-letter topic that is away must not keep the gate shut
-		return b.deadLetter(d, deadletter.Ambiguous)
-	})
+	if !d.loud {
+		d.loud = true
+		b.log.Warn("a document was sent as often as it may be, may be stored, and is held; it becomes a dead letter once another is delivered",
+			"topic", d.r.k.Topic, "partition", d.r.k.Partition, "offset", d.r.k.Offset, "reason", d.last.Reason, "sends", d.sends)
+	}
+	ctx, cancel := d.r.p.untilDrained(companyWait)
+	defer cancel()
+	t, err := b.gate.awaitCompany(ctx, d, d.seen)
+	if err != nil {
+		return err
+	}
+	b.gate.spent(t, time.Now()) // before the letter: a dead-letter topic that is away must not keep the gate shut
+	return b.deadLetter(d, deadletter.Ambiguous)
 }
+
+// companyWait is how long a drain waits for another document to be delivered.
+const companyWait = 2 * time.Second
 
 // reject dead-letters what our own rules refuse.
 func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transform.Document) error {
@@ -345,17 +356,15 @@ func (b *Bridge) letter(r *record, part int, doc *transform.Document) deadletter
 }
 
 // write brings the letter into the dead-letter topic, however long that takes:
-// what is in neither place is lost. A drain waits for it like for a POST, so
-// that the next owner does not write it again.
+// what is in neither place is lost. A drain waits for a write like for a POST,
+// so that the next owner does not write it again, but not for another try,
+// unless a part of the record was delivered.
 func (b *Bridge) write(r *record, l deadletter.Letter) error {
 	if !r.beginLetter() {
 		return errDrained
 	}
 	acknowledged := false
-	defer func() {
-		r.endLetter(acknowledged)
-		b.troubles.end("dead_letters") // given up as well: whoever still waits says so again
-	}()
+	defer func() { b.letterEnded(r, acknowledged) }()
 	r.freeHand()
 	wait := fullJitter(mostWait)
 	for {
@@ -369,9 +378,24 @@ func (b *Bridge) write(r *record, l deadletter.Letter) error {
 			return context.Cause(r.p.ctx)
 		}
 		b.troubles.begin("dead_letters", fmt.Sprintf("rejects wait, their offsets are held: %v", cmp.Or(errors.Unwrap(err), err)))
-		if err := pause(r.p.ctx, wait.NextBackOff()); err != nil {
+		ctx := r.p.unstarted
+		if r.risks() {
+			ctx = r.p.ctx
+		}
+		if err := pause(ctx, wait.NextBackOff()); err != nil {
 			return err
 		}
+	}
+}
+
+// letterEnded takes a letter off the books, written or given up: whoever still
+// waits says so again.
+func (b *Bridge) letterEnded(r *record, acknowledged bool) {
+	r.endLetter(acknowledged)
+	if acknowledged {
+		b.troubles.end("dead_letters")
+	} else {
+		b.troubles.drop("dead_letters")
 	}
 }
 

@@ -3,7 +3,9 @@ package bridge_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"serbridge/bridge"
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/stellar/stellartest"
 )
 
 // noTopic is DLQ_CREATE=false.
@@ -170,4 +173,43 @@ func TestRebalanceWhileDeadLettersWaitLosesNone(t *testing.T) {
 			t.Errorf("%d dead letters, want %d", n, rejects)
 		}
 	})
+}
+
+// A stop must not wait for what cannot come: another try of a letter that was refused, or company for a document that
+// may not be sent again. It is said before, and nothing is said to have recovered.
+func TestStopDoesNotWaitForWhatCannotCome(t *testing.T) {
+	t.Parallel()
+	for name, hold := range map[string]func(*world) memberConfig{
+		"a letter without a topic": func(w *world) memberConfig {
+			w.produceTo(topic, 0, 10, withRejects)
+			return memberConfig{letters: noTopic}
+		},
+		"a document sent as often as it may be": func(w *world) memberConfig {
+			w.api.Script(stellartest.Always(stellartest.BadGateway().Stored()))
+			w.produce(0, 1)
+			return memberConfig{}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, worldConfig{})
+				var log bytes.Buffer
+				mc := hold(w)
+				mc.bridge = func(c *bridge.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }
+				m := w.startWith(mc)
+				time.Sleep(2 * time.Minute)
+				begun := time.Now()
+				m.end()
+				if took := time.Since(begun); took > 5*time.Second {
+					t.Errorf("the stop took %v", took)
+				}
+				if !strings.Contains(log.String(), "held") {
+					t.Errorf("not said that it is held: %s", log.String())
+				}
+				if strings.Contains(log.String(), "trouble=dead_letters from") {
+					t.Errorf("said to have recovered: %s", log.String())
+				}
+			})
+		})
+	}
 }

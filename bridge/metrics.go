@@ -147,7 +147,7 @@ func (m *metrics) drained(took time.Duration, abandoned int) {
 }
 
 var (
-	exposureDesc  = desc("exposure_documents", "Documents that a crash now could repeat: held room.")
+	exposureDesc  = desc("exposure_documents", "Room held under MAX_REPEATS: documents that a crash now could repeat, and those about to be sent.")
 	waitingDesc   = desc("exposure_waiting", "Records that wait for room under MAX_REPEATS.")
 	queuedDesc    = desc("records_in_memory", "Records received and not ended.")
 	bytesDesc     = desc("records_in_memory_bytes", "Bytes of these.")

@@ -135,6 +135,13 @@ func (p *partition) fence(cause error) (room, abandoned int, first bool) {
 	return room, p.active, true
 }
 
+// untilDrained ends a while after a drain has begun.
+func (p *partition) untilDrained(grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(p.ctx)
+	stop := context.AfterFunc(p.unstarted, func() { time.AfterFunc(grace, func() { end(errDrained) }) })
+	return ctx, func() { stop(); end(nil) }
+}
+
 // isIdle reports whether no record that was taken has still to end.
 func (p *partition) isIdle() bool {
 	p.mu.Lock()

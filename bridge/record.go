@@ -66,6 +66,13 @@ func (r *record) startedLocked() bool {
 // atRisk reports whether a crash now could repeat a document of the record.
 func (r *record) atRisk() bool { return r.onWire+r.delivered+r.unknown > 0 }
 
+// risks is atRisk, for those without the lock.
+func (r *record) risks() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.atRisk()
+}
+
 // ctx bounds the record's waits: until its partition is drained while nothing
 // of it has started, until it is abandoned from then on.
 func (r *record) ctx() context.Context {

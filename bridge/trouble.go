@@ -111,6 +111,16 @@ func (t *troubles) fade() {
 	}
 }
 
+// drop forgets a trouble that is not over, but nobody's any more.
+func (t *troubles) drop(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now[key] != nil {
+		delete(t.now, key)
+		t.health.Ready(key)
+	}
+}
+
 // end notes that key is well again.
 func (t *troubles) end(key string) {
 	t.mu.Lock()

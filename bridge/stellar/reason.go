@@ -56,7 +56,7 @@ var explanations = map[string]string{
 	ReasonCredentialInvalid:    "a credential cannot be sent: a user with a colon, or a key with blanks or line breaks within",
 	ReasonSearchIncomplete:     "a part of the index did not answer the search",
 	"http_400":                 "the API refuses the document",
-	"http_401":                 "the API does not accept the authorization, a new token included: check STELLAR_AUTH and the rights of STELLAR_USER",
+	"http_401":                 "the API does not accept the authorization: check STELLAR_USER (case-sensitive), STELLAR_API_KEY and STELLAR_AUTH, and the rights of that user",
 	"http_403":                 "the API forbids it: the user needs root scope and Super Admin, and a firewall before the API may refuse a document's text",
 	"http_404":                 "the path does not exist: check STELLAR_URL and STELLAR_INSERT_PATH",
 	"http_405":                 "the path takes no POST: check STELLAR_URL and STELLAR_INSERT_PATH",

@@ -137,14 +137,14 @@ func same(a, b os.FileInfo) bool {
 func readRoots(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read STELLAR_CA_FILE: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+		return nil, fmt.Errorf("read STELLAR_CA_FILE: %s holds no PEM certificate", file)
 	}
 	return roots, nil
 }

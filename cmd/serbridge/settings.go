@@ -81,7 +81,7 @@ type stellarSettings struct {
 
 	InsertPath         string        `env:"STELLAR_INSERT_PATH,default=/connect/api/v1/insert_ser" doc:"Path of insert_ser."`
 	Success            string        `env:"STELLAR_SUCCESS,default=id" values:"id|status" doc:"What counts as stored: id: a 200 with an id in it, or the text OK; status: any complete 2xx that is no HTML page."`
-	CAFile             string        `env:"STELLAR_CA_FILE" shown:"the system's" doc:"Certificate authorities for the platform (PEM)."`
+	CAFile             string        `env:"STELLAR_CA_FILE" shown:"the system's" doc:"Certificate authorities for the platform (PEM); read again when the file changes."`
 	InsecureSkipVerify bool          `env:"STELLAR_INSECURE_SKIP_VERIFY,default=false" doc:"Do not verify the platform's certificate: whoever sits between sees the API key."`
 	Timeout            time.Duration `env:"STELLAR_TIMEOUT,default=20s" min:"100ms" max:"10m" doc:"Longest time for one request; shorter than DRAIN_TIMEOUT."`
 }

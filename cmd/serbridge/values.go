@@ -97,6 +97,9 @@ func (s *startPosition) EnvDecode(value string) error {
 		return nil
 	}
 	if t, err := time.Parse(time.RFC3339, value); err == nil {
+		if t.After(time.Now()) {
+			return wantError("lies in the future: want a time that has passed, or latest")
+		}
 		*s = startPosition{Time: t}
 		return nil
 	}
