@@ -18,7 +18,8 @@ func Documents(in *Input, tree Tree, detections []Detection) ([]Part, *Reject) {
 	}
 	parts := make([]Part, len(detections))
 	for i := range detections {
-		if parts[i].Skip = detections[i].Skip; parts[i].Skip != "" {
+		parts[i].Skip, parts[i].Reject = detections[i].Skip, detections[i].Reject
+		if parts[i].Skip != "" || parts[i].Reject != nil {
 			continue
 		}
 		b := builder{in: in, settings: &settings, tree: tree, d: &detections[i], clock: clock{now: in.Now, zone: settings.TimeZone}}
@@ -137,8 +138,7 @@ func notText(f field, v Value) *Reject {
 // time sends the detection's own time, else Kafka's. Kafka's may be absurd, since producers set it: then the clock, for
 // a wrong time is better than a lost detection.
 func (b *builder) time() *Reject {
-	v := b.value(timestampField)
-	ms, assumed, ok := b.clock.timestamp(v)
+	v, ms, assumed, ok := b.stated()
 	if !ok {
 		if !v.IsAbsent() {
 			b.keep(timestampField, v)
@@ -158,10 +158,30 @@ func (b *builder) time() *Reject {
 	return nil
 }
 
+// stated returns the first time of the detection that can be read; without one, the first that it has.
+func (b *builder) stated() (v Value, ms int64, assumed, ok bool) {
+	v = b.value(timestampField)
+	if len(b.d.Times) == 0 {
+		ms, assumed, ok = b.clock.timestamp(v)
+		return v, ms, assumed, ok
+	}
+	for _, t := range b.d.Times {
+		if ms, assumed, ok = b.clock.timestamp(t); ok {
+			return t, ms, assumed, true
+		}
+		if v.IsAbsent() && !t.IsBlank() {
+			v = t
+		}
+	}
+	return v, 0, false, false
+}
+
 func (b *builder) status() {
 	v := b.value(eventStatusField)
 	word, _ := v.Text()
-	if v.IsAbsent() {
+	if mapped, ok := b.d.Status.Text(); ok {
+		word = mapped
+	} else if v.IsAbsent() {
 		word = b.settings.EventStatus
 	}
 	status, known := eventStatus(word)
@@ -169,7 +189,7 @@ func (b *builder) status() {
 		status = defaultStatus
 	}
 	status = cmp.Or(b.settings.ForcedStatus, status)
-	if !v.IsAbsent() && word != status {
+	if native, _ := v.Text(); !v.IsAbsent() && native != status {
 		b.keep(eventStatusField, v)
 	}
 	b.sent[eventStatusField] = String(status)
@@ -177,8 +197,11 @@ func (b *builder) status() {
 
 // scores sends severity, always; event_score, always, since consumers filter on it; and threat_score when stated.
 func (b *builder) scores() {
-	severity, ok := b.score(severityField)
-	if !ok {
+	severity, ok := b.mappedSeverity()
+	if !ok && !b.d.Judged {
+		severity, ok = b.score(severityField)
+	}
+	if !ok && !b.d.Judged {
 		severity, ok = b.severityWord()
 	}
 	if !ok {
@@ -198,6 +221,20 @@ func (b *builder) scores() {
 	} else if v := b.value(threatScoreField); !v.IsAbsent() {
 		b.drop(threatScoreField, v)
 	}
+}
+
+// mappedSeverity is what the format's own table says. The native one is kept, since it is on another scale.
+func (b *builder) mappedSeverity() (int64, bool) {
+	if v := b.value(severityField); !v.IsAbsent() && (b.d.Judged || !b.d.Severity.IsAbsent()) {
+		b.keep(severityField, v)
+	}
+	d, ok := b.d.Severity.decimal()
+	if !ok {
+		return 0, false
+	}
+	n, clamped := clampScore(d)
+	b.flags[scoreClamped] = b.flags[scoreClamped] || clamped
+	return n, true
 }
 
 // score reads a number on the scale 0-100, and keeps the native one where another is sent.

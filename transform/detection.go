@@ -6,7 +6,8 @@ type Detection struct {
 	Format  string // name and dialect
 	Mapping string // name@hash of the mapping
 
-	Skip SkipReason // not empty: the record shows by its content that this is no detection
+	Skip   SkipReason // not empty: the record shows by its content that this is no detection
+	Reject *Reject    // not nil: this part of the record is none that a mapping could read
 
 	// Own are members for the namespace, under the names that it keeps for formats: description, host, sample and so on.
 	Own []Member
@@ -18,6 +19,18 @@ type Detection struct {
 	// updated it. Never a Kafka coordinate, or a replayed topic looks new. Empty: the record's bytes.
 	Identity []Value
 
+	// Times are when the event took place, as the source says it in one place after the other; the first that can be read
+	// stands. Empty: the field timestamp alone.
+	Times []Value
+	// Severity and Status are what the native ones mean by the format's own tables. Absent: by the common tables.
+	Severity, Status Value
+	// Judged says that Severity is all there is to know: without it, the native one is on a scale that nobody knows.
+	Judged bool
+	// Raw is the native record of this detection. Empty: the whole record, as it came.
+	Raw string
+	// Identified says that Identity tells the detection also where the source states no time.
+	Identified bool
+
 	native [fieldCount]Value
 }
 
@@ -27,7 +40,8 @@ func (d *Detection) Reset() {
 	clear(d.Own)
 	clear(d.Rest)
 	clear(d.Identity)
-	*d = Detection{Own: d.Own[:0], Rest: d.Rest[:0], Identity: d.Identity[:0]}
+	clear(d.Times)
+	*d = Detection{Own: d.Own[:0], Rest: d.Rest[:0], Identity: d.Identity[:0], Times: d.Times[:0]}
 }
 
 // Set gives the detection the native value of a field of the vendor's table. It returns false, and does nothing, when

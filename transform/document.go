@@ -171,6 +171,14 @@ func (b *builder) encode(dst []byte, d *Document) []byte {
 	return d.appendEnd(dst)
 }
 
+// nativeText is the native record of the detection: the whole record, or what of it is this part.
+func (b *builder) nativeText() string {
+	if b.d.Raw != "" {
+		return b.d.Raw
+	}
+	return b.tree.Text
+}
+
 // appendVendor appends the vendor's fields that are sent, in the order of the table.
 func (b *builder) appendVendor(dst []byte) []byte {
 	for f := range b.sent {
@@ -205,7 +213,7 @@ func (b *builder) appendAbout(dst []byte, d *Document, own, leftover []Member) [
 	dst = appendMembers(dst, b.native)
 	dst = appendMembers(dst, b.d.Own)
 	if b.settings.RawBytes > 0 {
-		b.raw, b.flags[rawTruncated] = cutText(b.tree.Text, b.settings.RawBytes)
+		b.raw, b.flags[rawTruncated] = cutText(b.nativeText(), b.settings.RawBytes)
 	}
 	for i, repair := range allRepairs {
 		b.flags[repairFlags+flag(i)] = slices.Contains(b.tree.Repairs, repair)

@@ -37,7 +37,7 @@ type Settings struct {
 	ForcedStatus    string         // of every document, whatever the detection says; empty: none is forced
 	SeverityDefault *int           // SEVERITY_DEFAULT, 0 to 100; nil: 47
 	TimeZone        *time.Location // TIME_ZONE: of times without a zone; nil: UTC is assumed, and flagged
-	OnUnknown       string         // ON_UNKNOWN: "dead-letter" or empty
+	OnUnknown       string         // ON_UNKNOWN: "dead-letter" (or empty) or "generic"
 
 	Namespace    string // CUSTOM_NAMESPACE: [a-z0-9_]+; empty: serbridge
 	CustomFields string // CUSTOM_FIELDS: "object" (or empty) or "flat"
@@ -95,8 +95,8 @@ func (s *Settings) Validate() error {
 	if !slices.Contains([]string{"", "object", "flat"}, s.CustomFields) {
 		bad("CUSTOM_FIELDS=%q: allowed are object and flat", s.CustomFields)
 	}
-	if !slices.Contains([]string{"", "dead-letter"}, s.OnUnknown) {
-		bad("ON_UNKNOWN=%q: allowed is dead-letter", s.OnUnknown)
+	if !slices.Contains([]string{"", "dead-letter", "generic"}, s.OnUnknown) {
+		bad("ON_UNKNOWN=%q: allowed are dead-letter and generic", s.OnUnknown)
 	}
 	if _, known := eventStatus(s.EventStatus); s.EventStatus != "" && !known {
 		bad("EVENT_STATUS=%q: allowed are New, In Progress, Ignored and Closed", s.EventStatus)

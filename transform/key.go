@@ -61,9 +61,9 @@ func DeliveryKey(in *Input, part int) string {
 func (b *builder) dedupKey(part int) string {
 	text := make(keyText, 0, usualKey)
 	text = text.add(dedupRule).add(b.d.Format)
-	timeless := b.flags[timeFromKafka] || b.flags[timeFromClock]
+	timeless := (b.flags[timeFromKafka] || b.flags[timeFromClock]) && !b.d.Identified
 	if len(b.d.Identity) == 0 || timeless && b.value(origIDField).IsAbsent() {
-		return text.add("record").add(b.tree.Text).add(strconv.Itoa(part)).sum()
+		return text.add("record").add(b.nativeText()).add(strconv.Itoa(part)).sum()
 	}
 	for _, v := range b.d.Identity {
 		text = text.addValue(v)

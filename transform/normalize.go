@@ -40,6 +40,12 @@ func eventStatus(word string) (status string, known bool) {
 	return status, known
 }
 
+// EventStatus returns the status that a word means by the table of all formats.
+func EventStatus(word string) (status string, known bool) { return eventStatus(word) }
+
+// SeverityWord returns the severity that a word means by the table of all formats.
+func SeverityWord(word string) (severity int64, known bool) { return severityWord(word) }
+
 // severities are the words that mean the same in most formats; a format with other words maps them itself. The values
 // fall one each into Stellar Cyber's bands of the score.
 var severities = map[string]int64{
@@ -140,8 +146,18 @@ func isPrivate(a netip.Addr) bool {
 	return a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsLoopback()
 }
 
+// IsAddress reports whether text is an IP address that stands for a host; 0.0.0.0 and :: stand for none. private says
+// that it is one of a private network.
+func IsAddress(text string) (private, ok bool) {
+	a, ok := parseAddr(text)
+	return ok && isPrivate(a), ok
+}
+
 // templateHole is a field that a source meant to fill in and did not, such as %proc.pname.
 var templateHole = regexp.MustCompile(`^%[a-z0-9_]+(\.[a-z0-9_\[\]]+)+$`)
+
+// IsPlaceholder reports whether a value stands for "none": "-", "N/A" or a template that was not filled in.
+func IsPlaceholder(value string) bool { return isPlaceholder(value) }
 
 // isPlaceholder reports whether a detected value stands for "none".
 func isPlaceholder(value string) bool {
@@ -150,6 +166,12 @@ func isPlaceholder(value string) bool {
 		return true
 	}
 	return value[0] == '%' && templateHole.MatchString(value)
+}
+
+// Cut cuts s to at most limit bytes of valid UTF-8, with a mark at the cut.
+func Cut(s string, limit int) string {
+	cut, _ := cutText(s, limit)
+	return cut
 }
 
 // cutText cuts s to at most limit bytes on a rune boundary, with a mark at the cut. The result is valid UTF-8.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -22,7 +23,11 @@ type Tree struct {
 }
 
 // Release gives the memory of the tree's objects and arrays to the next record. Nothing of Root may be used any more.
-func (t Tree) Release() { t.reader.release() }
+func (t Tree) Release() {
+	if t.reader != nil {
+		t.reader.release()
+	}
+}
 
 // Read reads in.Value as one JSON value. What can be repaired is, and named in Repairs: a record that every other
 // consumer of the topic can read must not be lost for a byte-order mark. The rest is a Reject, invalid_json or too_deep.
@@ -289,10 +294,12 @@ const maxQuoted = 64
 // Quote returns at most limit characters of s in quotes, with control characters escaped.
 func Quote(s string, limit int) string {
 	s = strings.ToValidUTF8(s[:min(len(s), limit*utf8.UTFMax)], "\uFFFD")
-	if runes := []rune(s); len(runes) > limit {
-		s = string(runes[:limit])
+	if len(s) > limit {
+		if runes := []rune(s); len(runes) > limit {
+			s = string(runes[:limit])
+		}
 	}
-	return fmt.Sprintf("%q", s)
+	return strconv.Quote(s)
 }
 
 // nanWords are what Python, JavaScript and Go write for numbers that JSON lacks.

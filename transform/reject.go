@@ -14,11 +14,13 @@ const (
 	InvalidField     Reason = "invalid_field"      // a required field of a type that cannot be read
 	TooManyDocuments Reason = "too_many_documents" // more detections in the record than MAX_FANOUT
 	DocumentTooLarge Reason = "document_too_large" // above MAX_DOCUMENT_BYTES, even with the vendor's fields alone
+	InvalidText      Reason = "invalid_text"       // a line of CEF, LEEF or a log with columns that cannot be taken apart
+	MappingCost      Reason = "mapping_cost"       // an expression of the mapping took more steps than it may
 )
 
 // Reasons returns all, so that a metric can start each at zero.
 func Reasons() []Reason {
-	return []Reason{InvalidJSON, TooDeep, UnknownFormat, MissingField, InvalidField, TooManyDocuments, DocumentTooLarge}
+	return []Reason{InvalidJSON, TooDeep, UnknownFormat, MissingField, InvalidField, TooManyDocuments, DocumentTooLarge, InvalidText, MappingCost}
 }
 
 // SkipReason says why a record, or a part of it, is no detection. The set is closed.
@@ -26,12 +28,19 @@ type SkipReason string
 
 // Every SkipReason there is.
 const (
-	Tombstone     SkipReason = "tombstone"      // a record without a value
-	AlreadyStored SkipReason = "already_stored" // carries write_by: it came out of the index
+	Tombstone     SkipReason = "tombstone"       // a record without a value
+	AlreadyStored SkipReason = "already_stored"  // carries write_by: it came out of the index
+	NotADetection SkipReason = "not_a_detection" // another kind of record of a source that also sends detections
+	PassedCheck   SkipReason = "passed_check"    // a check that found nothing wrong
+	RowRemoved    SkipReason = "row_removed"     // what a query found is gone
+	NoDetections  SkipReason = "no_detections"   // an envelope or a report that holds none
+	FormatOff     SkipReason = "format_off"      // of a format that FORMATS has to name before it is mapped
 )
 
 // SkipReasons returns all, so that a metric can start each at zero.
-func SkipReasons() []SkipReason { return []SkipReason{Tombstone, AlreadyStored} }
+func SkipReasons() []SkipReason {
+	return []SkipReason{Tombstone, AlreadyStored, NotADetection, PassedCheck, RowRemoved, NoDetections, FormatOff}
+}
 
 // Repair is a fault of the input that was mended. Its text is the flag in the document's namespace.
 type Repair string

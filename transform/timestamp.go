@@ -33,6 +33,13 @@ func (c clock) timestamp(v Value) (ms int64, assumed, ok bool) {
 	return ms, assumed, ok && c.inWindow(ms)
 }
 
+// Millis reads v as a point in time, in milliseconds since 1970, truncated; a time without zone as UTC. It is how two
+// ways to write one time become the same part of an identity.
+func Millis(v Value) (ms int64, ok bool) {
+	ms, _, ok = clock{}.timestamp(v)
+	return ms, ok
+}
+
 func (c clock) inWindow(ms int64) bool {
 	return ms >= windowStart && (c.now.IsZero() || ms <= c.now.Add(windowAhead).UnixMilli())
 }

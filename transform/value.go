@@ -41,6 +41,26 @@ func Object(members ...Member) Value {
 	return Value{kind: jsontext.KindBeginObject, members: members}
 }
 
+// Array returns a JSON array.
+func Array(elements ...Value) Value {
+	v := Value{kind: jsontext.KindBeginArray, members: make([]Member, len(elements))}
+	for i, e := range elements {
+		v.members[i].Value = e
+	}
+	return v
+}
+
+// Bool returns true or false.
+func Bool(b bool) Value { return boolean(b) }
+
+// Number returns a JSON number with the digits of text, absent when text is none.
+func Number(text string) Value {
+	if v := jsontext.Value(text); v.Kind() != jsontext.KindNumber || !v.IsValid() || text != strings.TrimSpace(text) {
+		return Value{}
+	}
+	return number(text)
+}
+
 // number returns a JSON number; text must be one.
 func number(text string) Value { return Value{kind: jsontext.KindNumber, text: text} }
 
@@ -79,6 +99,44 @@ func (v Value) Members() []Member {
 		return nil
 	}
 	return v.members
+}
+
+// Kind returns the JSON kind of v, with KindNull for what is absent.
+func (v Value) Kind() jsontext.Kind {
+	if v.kind == jsontext.KindInvalid {
+		return jsontext.KindNull
+	}
+	return v.kind
+}
+
+// Len returns the number of elements of an array, or of members of an object.
+func (v Value) Len() int { return len(v.members) }
+
+// Index returns an element of an array, absent when there is none or when v is no array.
+func (v Value) Index(i int) Value {
+	if !v.IsArray() || i < 0 || i >= len(v.members) {
+		return Value{}
+	}
+	return v.members[i].Value
+}
+
+// JSON returns v as JSON text.
+func (v Value) JSON() string { return string(v.appendTo(nil)) }
+
+// Canonical returns v with the members of every object in the order of their names, so that what differs in that order
+// alone has one JSON text.
+func (v Value) Canonical() Value {
+	if len(v.members) == 0 {
+		return v
+	}
+	sorted := Value{kind: v.kind, members: make([]Member, len(v.members))}
+	for i, m := range v.members {
+		sorted.members[i] = Member{m.Name, m.Value.Canonical()}
+	}
+	if v.IsObject() {
+		slices.SortStableFunc(sorted.members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return sorted
 }
 
 // elements returns the elements of an array, each a Member without a name, or nil.

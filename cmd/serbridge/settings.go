@@ -110,7 +110,7 @@ type transformSettings struct {
 	EventStatus      string   `env:"EVENT_STATUS,default=New" values:"New|In Progress|Ignored|Closed" doc:"event_status where a detection has none."`
 	SeverityDefault  int      `env:"SEVERITY_DEFAULT,default=47" min:"0" max:"100" doc:"severity where a detection has none that is known."`
 	TimeZone         timeZone `env:"TIME_ZONE" shown:"UTC" doc:"Zone of times that name none, such as Europe/Berlin. Unset, a document whose time was taken for UTC says so (time_assumed_utc)."`
-	OnUnknown        string   `env:"ON_UNKNOWN,default=dead-letter" values:"dead-letter" later:"generic" doc:"A record in no known format becomes a dead letter."`
+	OnUnknown        string   `env:"ON_UNKNOWN,default=dead-letter" values:"dead-letter|generic" doc:"A record in no known format: a dead letter, or mapped by the names that tools tend to use."`
 	CustomNamespace  string   `env:"CUSTOM_NAMESPACE,default=serbridge" doc:"Our object under custom_ser_field: lower-case letters, digits and _, at most 64."`
 	CustomFields     string   `env:"CUSTOM_FIELDS,default=object" values:"object|flat" doc:"object: sent as custom_ser_field; flat: at the top, for platforms that nest an explicit object again."`
 	RawBytes         size     `env:"RAW_BYTES,default=4096" min:"0" max:"1MiB" doc:"How much of the original record goes along as raw_json; 0: none. Elasticsearch refuses terms above 32766 bytes unless the platform's mapping says otherwise."`

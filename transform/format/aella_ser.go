@@ -2,15 +2,21 @@ package format
 
 import "serbridge/transform"
 
-// aellaSER is the index's own document, as a source writes it that knows the vendor's table.
-var aellaSER = format{name: "aella_ser", recognise: isAellaSER, mapRecord: mapAellaSER}
+// aellaSERName is the format of the index's own document, as a source writes it that knows the vendor's table.
+const aellaSERName = "aella_ser"
 
-// isAellaSER asks for event_name, or for two of the other required fields: then the name is what is missing.
-func isAellaSER(record transform.Value) bool {
-	if !record.Get("event_name").IsAbsent() {
-		return true
-	}
+// aellaSER has no file: all of it is that every field stands under its own name.
+var aellaSER = &mapping{name: aellaSERName, format: aellaSERName}
+
+// isAellaSER asks for event_name, or for two of the other required fields: then the name is what is missing. Inside an
+// envelope it takes two in any case, since there the sender did not write for this index alone.
+func isAellaSER(record transform.Value, wrapped bool) bool {
 	n := 0
+	if !record.Get("event_name").IsAbsent() {
+		if n++; !wrapped {
+			return true
+		}
+	}
 	for _, name := range []string{"timestamp", "event_status", "event_source"} {
 		if !record.Get(name).IsAbsent() {
 			n++
@@ -22,12 +28,12 @@ func isAellaSER(record transform.Value) bool {
 // aellaSERMapping is the name and hash of the mapping below. Its version rises with every change of what is mapped.
 var aellaSERMapping = mappingName("aella_ser", "version 1")
 
-func mapAellaSER(into *detections, record transform.Value) transform.SkipReason {
+func mapAellaSER(d *transform.Detection, record transform.Value) {
 	if !record.Get("write_by").IsAbsent() {
-		return transform.AlreadyStored
+		d.Skip = transform.AlreadyStored
+		return
 	}
-	d := into.next()
-	d.Format, d.Mapping = "aella_ser", aellaSERMapping
+	d.Format, d.Mapping = aellaSERName, aellaSERMapping
 	d.Source, d.Destination = record.Get("srcip"), record.Get("dstip")
 	d.Identity = identityOfAellaSER(d.Identity, record)
 	for _, m := range record.Members() {
@@ -36,7 +42,6 @@ func mapAellaSER(into *detections, record transform.Value) transform.SkipReason 
 		}
 	}
 	liftAlertTime(d)
-	return ""
 }
 
 // liftAlertTime reads stellar.alert_time where the dotted name was written as an object. What else stands in it stays

@@ -1,64 +1,16 @@
-// Package format recognises the detection format of a record, maps it, and has the package transform make documents of
-// what the mapping read.
 package format
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"serbridge/transform"
 )
 
-// format is one detection format. What is true of every format (times, words, ranges, keys) is in transform.
-type format struct {
-	name string
-	// recognise reports whether a record is of this format, by what no other format has.
-	recognise func(record transform.Value) bool
-	// mapRecord reads the detections of a record, at least one, or says why the record holds none.
-	mapRecord func(into *detections, record transform.Value) transform.SkipReason
-}
-
-// detections are those of one record. Their memory goes from record to record, since no document keeps any of it.
-type detections []transform.Detection
-
-var pool = sync.Pool{New: func() any { return new(detections) }}
-
-// next adds an empty detection.
-func (ds *detections) next() *transform.Detection {
-	if n := len(*ds); n < cap(*ds) {
-		*ds = (*ds)[:n+1]
-	} else {
-		*ds = append(*ds, transform.Detection{})
-	}
-	return &(*ds)[len(*ds)-1]
-}
-
-// release forgets the record, so that the pool keeps none alive, and what an unusual record has blown up.
-func (ds *detections) release() {
-	const usual = 16
-	if cap(*ds) > usual {
-		return
-	}
-	for i := range *ds {
-		(*ds)[i].Reset()
-	}
-	*ds = (*ds)[:0]
-	pool.Put(ds)
-}
-
-// formats are tried in this order; the first that recognises a record has it.
-var formats = []format{aellaSER}
-
 // Names returns the names of all formats, as FORMATS takes them, in the order in which they are tried.
-func Names() []string {
-	names := make([]string, len(formats))
-	for i, f := range formats {
-		names[i] = f.name
-	}
-	return names
-}
+func Names() []string { return append([]string{aellaSERName}, builtIn().formats...) }
 
 // auto in FORMATS stands for every format.
 const auto = "auto"
@@ -77,28 +29,35 @@ func Check(names []string) error {
 	return fmt.Errorf("FORMATS=%q: unknown; allowed are %s and %s", strings.Join(unknown, ","), auto, strings.Join(Names(), ", "))
 }
 
-// Transform turns a record into documents, a Skip or a Reject: recognise, map, build. What concerns the only detection
-// of a record is said of the record. It never panics, whatever the bytes.
-func Transform(in transform.Input) transform.Result {
+// Transform turns a record into documents, a Skip or a Reject: read, take envelopes off, recognise, map, build. What
+// concerns the only detection of a record is said of the record. It never panics, whatever the bytes.
+func Transform(in transform.Input) transform.Result { return builtIn().transform(in) }
+
+func (c *catalogue) transform(in transform.Input) transform.Result {
 	if in.Value == nil {
 		return transform.Result{Skip: transform.Tombstone}
 	}
-	tree, reject := transform.Read(&in)
+	roots, tree, reject := read(&in)
 	if reject != nil {
 		return transform.Result{Reject: reject}
 	}
 	defer tree.Release()
+	o := opener{formats: c, settings: in.Settings, limit: maxFanout(in.Settings)}
+	for _, root := range roots {
+		if !o.open(root) {
+			break
+		}
+	}
 	result := transform.Result{Repairs: tree.Repairs}
-	f, reject := recognise(tree.Root, in.Settings)
-	if reject != nil {
-		result.Reject = reject
+	if len(o.leaves) == 0 {
+		result.Skip = transform.NoDetections
 		return result
 	}
-	result.Format = f.name
+	result.Format = formatOf(o.leaves)
 	found := pool.Get().(*detections)
 	defer found.release()
-	if result.Skip = f.mapRecord(found, tree.Root); result.Skip != "" {
-		return result
+	for i := range o.leaves {
+		found.add(&o.leaves[i], &in, len(o.leaves) > 1)
 	}
 	result.Parts, result.Reject = transform.Documents(&in, tree, *found)
 	if only := result.Parts; len(only) == 1 && only[0].Document == nil {
@@ -107,20 +66,55 @@ func Transform(in transform.Input) transform.Result {
 	return result
 }
 
-func recognise(record transform.Value, settings *transform.Settings) (format, *transform.Reject) {
-	for _, f := range formats {
-		if enabled(f.name, settings) && f.recognise(record) {
-			return f, nil
-		}
+// maxFanout is how many leaves are looked at: one more than allowed shows that there are too many.
+func maxFanout(settings *transform.Settings) int {
+	if settings == nil || settings.MaxFanout == 0 {
+		return defaultMaxFanout
 	}
-	return format{}, &transform.Reject{Reason: transform.UnknownFormat, Detail: unknown(record)}
+	return settings.MaxFanout
 }
 
-func enabled(name string, settings *transform.Settings) bool {
-	if settings == nil || len(settings.Formats) == 0 {
-		return true
+const defaultMaxFanout = 1000
+
+// read reads a record as one JSON value, as JSON lines, or as one of the text formats.
+func read(in *transform.Input) ([]leaf, transform.Tree, *transform.Reject) {
+	trimmed := bytes.TrimLeft(in.Value, "\uFEFF \t\r\n")
+	isJSON := len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[')
+	if !isJSON && len(trimmed) > 0 {
+		text := string(trimmed)
+		if leaves, ok := plainText(text, in.Settings); ok {
+			return leaves, transform.Tree{Text: text, Repairs: markRepaired(in.Value, text)}, nil
+		}
 	}
-	return slices.Contains(settings.Formats, auto) || slices.Contains(settings.Formats, name)
+	tree, reject := transform.Read(in)
+	if reject == nil {
+		return []leaf{{record: tree.Root}}, tree, nil
+	}
+	if reject.Reason == transform.InvalidJSON && isJSON {
+		text := string(trimmed)
+		if leaves, ok := jsonLines(text, in.Settings); ok {
+			return leaves, transform.Tree{Text: text, Repairs: markRepaired(in.Value, text)}, nil
+		}
+	}
+	return nil, transform.Tree{}, reject
+}
+
+// markRepaired reports the byte-order mark that stood before text in value.
+func markRepaired(value []byte, text string) []transform.Repair {
+	if strings.Contains(string(value[:len(value)-len(text)]), "\uFEFF") {
+		return []transform.Repair{transform.RepairedBOM}
+	}
+	return nil
+}
+
+// formatOf is the format of a record's leaves; the first that is known, should they differ.
+func formatOf(leaves []leaf) string {
+	for i := range leaves {
+		if m := leaves[i].mapping; m != nil {
+			return m.format
+		}
+	}
+	return ""
 }
 
 // unknown says what the record looks like, so that a person can tell a wrong topic from a changed source.
@@ -134,8 +128,10 @@ func unknown(record transform.Value) string {
 	}
 	const quoted = 64
 	var names strings.Builder
+	names.Grow(5 * quoted)
 	for i := 0; i < len(members) && names.Len() < 4*quoted; i++ {
-		names.WriteString(members[i].Name + " ")
+		names.WriteString(members[i].Name)
+		names.WriteByte(' ')
 	}
 	return "no format in FORMATS fits a record with the keys " + transform.Quote(strings.TrimSpace(names.String()), quoted)
 }

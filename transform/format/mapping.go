@@ -1,13 +1,107 @@
 package format
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v3"
+
+	"serbridge/transform"
 )
+
+// mapping is one file: how a format, or one dialect of it, is recognised and read.
+type mapping struct {
+	name   string // of the file, without .yaml
+	format string // as FORMATS names it
+	title  string
+	schema string // where the vendor describes it
+	order  int    // formats with a lower one are tried first
+	off    bool   // recognised, but mapped only when FORMATS names it
+	fold   bool   // names of members are compared without regard to case
+	dotted bool   // flat dotted keys are read like nested objects
+
+	signs   []sign // the record is of this format
+	strange []sign // it is of this source, and no detection
+	rules   func() (*rules, error)
+	cases   []mappingCase
+	hashed  string // name@hash
+}
+
+// fits reports whether a record bears one of the mapping's signs.
+func (m *mapping) fits(record transform.Value) bool {
+	return slices.ContainsFunc(m.signs, func(s sign) bool { return s.fits(record) })
+}
+
+// rules are a mapping's expressions. They are compiled when the first record of the format comes, since compiling all
+// would cost each start a good part of a second.
+type rules struct {
+	source     string // event_source for a record that names none, and an installation that sets none
+	expand     *expression
+	skips      []skipRule
+	fields     []fieldRule
+	times      []*expression
+	severity   []scale
+	status     []scale
+	detected   []fieldRule
+	pairs      []*expression
+	own        []fieldRule
+	tactics    []*expression
+	techniques []*expression
+	from, to   []*expression
+	identity   []*expression
+}
+
+// skipRule says that a record for which when is true is no detection.
+type skipRule struct {
+	when   *expression
+	reason transform.SkipReason
+}
+
+// fieldRule is a name and where its value comes from: the first expression that says something.
+type fieldRule struct {
+	name string
+	from []*expression
+}
+
+// mappingCase is a record and what becomes of it, written in the mapping's own file.
+type mappingCase struct {
+	name, input string
+	settings    *transform.Settings
+	want        *yaml.Node
+	line        int
+}
 
 // mappingName returns a mapping's name and the first 8 digits of the hash of its content: it tells which mapping made a
 // stored document, also after the mapping was changed under the same name.
 func mappingName(name, content string) string {
 	sum := sha256.Sum256([]byte(content))
 	return name + "@" + hex.EncodeToString(sum[:4])
+}
+
+// parseMapping reads a file, all but its expressions. The hash leaves out the cases, which map nothing.
+func parseMapping(file string, content []byte) (*mapping, error) {
+	d := &decoder{file: file}
+	m := &mapping{name: strings.TrimSuffix(file, ".yaml"), order: 100}
+	var document yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		return nil, d.yamlError(err)
+	}
+	root := d.root(&document)
+	d.header(m, root)
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	mapped, _, _ := strings.Cut(string(content), "\ncases:\n")
+	m.hashed = mappingName(m.name, mapped)
+	m.format = cmp.Or(m.format, m.name)
+	m.rules = sync.OnceValues(func() (*rules, error) {
+		d := &decoder{file: file, fold: m.fold}
+		r := d.rules(root)
+		return r, d.err()
+	})
+	return m, nil
 }

@@ -1,0 +1,196 @@
+package format
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/interpreter"
+
+	"serbridge/transform"
+)
+
+// expression is one CEL expression of a mapping, checked and compiled: to a term, where its parts are those that terms
+// know, else to a program of the CEL library. Terms are several times as fast, which decides what a record costs, and keep
+// every digit of a number that is only handed on. A test holds that both say the same.
+type expression struct {
+	source  string
+	direct  term
+	program cel.Program
+}
+
+// costLimit bounds the steps of one expression in the library, and of all of one detection's terms: some ten thousand
+// elements looked at, a few milliseconds.
+const costLimit = 100_000
+
+// errCost says that expressions did more than they may, which only a record made for it brings about.
+var errCost = errors.New("cost limit")
+
+// scope is what an expression can name: r, the record; parent, what r was taken out of; outer, the facts of the
+// envelopes around it.
+type scope struct {
+	r, parent transform.Value
+	leaf      *leaf
+	fold      bool
+
+	stack  []transform.Value // arguments of the calls that are being evaluated
+	locals []transform.Value // of the macros that are being evaluated
+	steps  int               // elements that macros have looked at
+}
+
+// variables are the names that a mapping may use.
+var variables = map[string]func(*scope) transform.Value{
+	"r":      func(s *scope) transform.Value { return s.r },
+	"parent": func(s *scope) transform.Value { return s.parent },
+	"outer":  func(s *scope) transform.Value { return s.leaf.facts() },
+}
+
+// ResolveName makes a scope the activation of a CEL program.
+func (s *scope) ResolveName(name string) (any, bool) {
+	read, ok := variables[name]
+	if !ok {
+		return nil, false
+	}
+	return operand(read(s), s.fold), true
+}
+
+// Parent makes a scope the activation of a CEL program.
+func (s *scope) Parent() cel.Activation { return nil }
+
+// eval returns what the expression says of a record. Whatever cannot be evaluated, such as a comparison of a text with
+// a number, is absent: no odd value of one field may cost a detection. The only error is errCost.
+func (x *expression) eval(s *scope) (transform.Value, error) {
+	if x.direct != nil {
+		v := x.direct(s)
+		if s.steps > costLimit {
+			return transform.Value{}, errCost
+		}
+		return v, nil
+	}
+	result, _, err := x.program.Eval(s)
+	if err != nil {
+		if strings.Contains(err.Error(), "cost limit exceeded") { // the library has no value for it
+			return transform.Value{}, errCost
+		}
+		return transform.Value{}, nil
+	}
+	return value(result), nil
+}
+
+// environments are those of mappings that regard case, and of those that do not.
+var environments = [2]func() *cel.Env{
+	sync.OnceValue(func() *cel.Env { return newEnvironment(false) }),
+	sync.OnceValue(func() *cel.Env { return newEnvironment(true) }),
+}
+
+func environment(fold bool) *cel.Env {
+	if fold {
+		return environments[1]()
+	}
+	return environments[0]()
+}
+
+func newEnvironment(fold bool) *cel.Env {
+	options := []cel.EnvOption{cel.CrossTypeNumericComparisons(true), cel.ParserExpressionSizeLimit(4096)}
+	for name := range variables {
+		options = append(options, cel.Variable(name, cel.DynType))
+	}
+	for name, f := range functions {
+		options = append(options, f.declaration(name, fold))
+	}
+	env, err := cel.NewEnv(options...)
+	if err != nil {
+		panic(err) // the declarations above are constant; a test holds them
+	}
+	return env
+}
+
+// compile checks and compiles one expression. The error of the library names line and column in source.
+func compile(source string, fold bool) (*expression, *cel.Issues) {
+	checked, issues := environment(fold).Compile(source)
+	if issues != nil && issues.Err() != nil {
+		return nil, issues
+	}
+	x := &expression{source: source}
+	if x.direct = (&terms{fold: fold}).of(checked.NativeRep().Expr()); x.direct != nil {
+		return x, nil
+	}
+	program, err := interpreted(checked, fold)
+	if err != nil {
+		return nil, new(cel.Issues)
+	}
+	x.program = program
+	return x, nil
+}
+
+// interpreted returns the library's own program for an expression.
+func interpreted(checked *cel.Ast, fold bool) (cel.Program, error) {
+	return environment(fold).Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(costLimit), cel.CustomDecoratorV2(forgiving))
+}
+
+// forgiving makes a look-up of what is not there null, as a term does; CEL itself makes it an error.
+func forgiving(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+	switch i := i.(type) {
+	case forgivingAttribute:
+		return i, nil
+	case interpreter.InterpretableAttribute:
+		return forgivingAttribute{i}, nil
+	}
+	return i, nil
+}
+
+type forgivingAttribute struct {
+	interpreter.InterpretableAttribute
+}
+
+// Exec evaluates the look-up.
+func (a forgivingAttribute) Exec(frame *interpreter.ExecutionFrame) ref.Val {
+	switch result := a.InterpretableAttribute.Exec(frame).(type) {
+	case absent:
+		return types.NullValue // which alone CEL's == compares with null
+	case *types.Err:
+		if says := result.Error(); strings.Contains(says, "no such key") || strings.Contains(says, "index out of bounds") {
+			return types.NullValue
+		}
+		return result
+	default:
+		return result
+	}
+}
+
+// Eval evaluates the look-up.
+func (a forgivingAttribute) Eval(vars interpreter.Activation) ref.Val {
+	return interpreter.EvalActivation(vars, a.Exec)
+}
+
+// function is one of ours that expressions may call. All take and return any value, never fail, and keep no arguments.
+type function struct {
+	least, most int // arguments
+	call        func(fold bool, args ...transform.Value) transform.Value
+}
+
+func (f function) declaration(name string, fold bool) cel.EnvOption {
+	var overloads []cel.FunctionOpt
+	for n := f.least; n <= f.most; n++ {
+		args := make([]*cel.Type, n)
+		for i := range args {
+			args[i] = cel.DynType
+		}
+		overloads = append(overloads, cel.Overload(fmt.Sprintf("%s_%d", name, n), args, cel.DynType))
+	}
+	call := func(args ...ref.Val) ref.Val {
+		values := make([]transform.Value, len(args))
+		for i, a := range args {
+			values[i] = value(a)
+		}
+		if result := f.call(fold, values...); !result.IsAbsent() {
+			return operand(result, fold)
+		}
+		return types.NullValue
+	}
+	return cel.Function(name, append(overloads, cel.SingletonFunctionBinding(call))...)
+}
