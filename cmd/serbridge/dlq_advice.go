@@ -29,6 +29,8 @@ var reasonAdvice = func() map[string]advice {
 		string(transform.InvalidField):     {"a required field has a type or value that cannot be read", mendSource},
 		string(transform.TooManyDocuments): {"the record holds more detections than MAX_FANOUT", "Raise MAX_FANOUT, or send fewer detections in one record."},
 		string(transform.DocumentTooLarge): {"the document is above MAX_DOCUMENT_BYTES, even with the vendor's fields alone", "Raise MAX_DOCUMENT_BYTES if the platform takes it, or shorten the fields at the source."},
+		string(transform.InvalidText):      {"a line of CEF or LEEF, or a row of a log in columns, that cannot be taken apart", mendSource},
+		string(transform.MappingCost):      {"an expression of the mapping looked at more of the record than it may", "The record holds lists of a size that no detection has: look at what its source writes."},
 
 		deadletter.Ambiguous:        {"it was sent MAX_SENDS times, and no answer said whether it was stored", lookFirst},
 		deadletter.RetriesExhausted: {"the API failed with it again and again, while it took others", "Ask the vendor what the API stumbles over (http), or simplify the detection at its source."},
