@@ -234,10 +234,11 @@ func (g *gate) spent(t ticket, now time.Time) {
 // proves nothing about now.
 func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) {
 	g.mu.Lock()
+	before := g.closed
 	defer func() {
-		closed := g.closed
+		concerned := before || g.closed
 		g.mu.Unlock()
-		if closed { // open, run has nothing to do
+		if concerned { // else run has nothing to do
 			g.wake()
 		}
 	}()
