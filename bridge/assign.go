@@ -48,7 +48,7 @@ func (b *Bridge) memberOptions() []kgo.Opt {
 		kgo.FetchMaxWait(250*time.Millisecond),
 		kgo.FetchMaxBytes(int32(max(1<<16, b.cfg.BufferBytes/fetchShare))),
 		kgo.FetchMaxPartitionBytes(int32(max(1<<16, b.cfg.BufferBytes/fetchPartShare))),
-		kgo.MaxDecompressBatchBytes(b.cfg.BufferBytes/unpackShare),
+		kgo.WithDecompressor(b.unpacker),
 		kgo.WithHooks(b.heard, groupErrors{b.troubles}),
 	)
 	if b.pattern != nil {

@@ -155,6 +155,7 @@ type Bridge struct {
 	member     context.Context // the group client's: ended when it cannot leave by itself
 	endMember  context.CancelFunc
 
+	unpacker *unpacker
 	queue    *queue
 	exposure *frontier.Exposure
 	gate     *gate
@@ -213,6 +214,11 @@ func New(cfg Config) (*Bridge, error) {
 		topicIDs:   make(map[string][16]byte),
 		said:       make(map[place]bool),
 	}
+	unpacker, err := newUnpacker(cfg.BufferBytes)
+	if err != nil {
+		return nil, fmt.Errorf("make bridge: %w", err)
+	}
+	b.unpacker = unpacker
 	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare, cfg.MaxInFlight)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
 	b.metrics = newMetrics(b)

@@ -13,11 +13,12 @@ import (
 )
 
 // BUFFER_BYTES is divided among what holds records: our queue (with what is
-// under way), one decompressed batch, and the fetches of each broker. Fetches
-// are small, and smaller for one partition, so that a partition with a long
-// backlog does not hold up the trickle of another.
+// under way), what kgo holds unpacked, one batch more, and the fetches of each
+// broker. Fetches are small, and smaller for one partition, so that a partition
+// with a long backlog does not hold up the trickle of another.
 const (
 	queueShare     = 2
+	unpackedShare  = 4
 	unpackShare    = 4
 	fetchShare     = 16
 	fetchPartShare = 512
@@ -86,6 +87,7 @@ func (b *Bridge) pollOnce(ctx context.Context, room int) (more bool) {
 		b.tend()
 	}
 	if failed && fs.Empty() {
+		b.unpacker.sweep()
 		_ = pause(pctx, 250*time.Millisecond) // a fetch that fails at once would be repeated at once
 	}
 	return true
@@ -135,7 +137,7 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 		case k.Attrs.IsControl():
 			f.Settle(k.Offset, 0)
 		default:
-			rs = append(rs, &record{p: p, k: k, size: size, at: now})
+			rs = append(rs, &record{p: p, k: own(k), size: size, at: now})
 		}
 	}
 	b.metrics.received.WithLabelValues(p.topic).Add(float64(len(rs)))
@@ -190,6 +192,7 @@ func (b *Bridge) fetchFailed(topic string, id int32, err error) (failed bool) {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
 		return false
+	case errors.Is(err, errNoRoomToUnpack): // it is fetched again
 	case p == nil:
 		b.troubles.begin("kafka", explainKafka(err))
 	case errors.As(err, &loss):
