@@ -166,6 +166,8 @@ type Bridge struct {
 	heard    *heard
 	troubles *troubles
 	metrics  *metrics
+	idle     chan *record   // to a goroutine that has delivered its record
+	idlers   atomic.Int64   // that wait for another
 	records  sync.WaitGroup // every record taken has a goroutine; Run waits for them
 
 	cluster    string        // id
@@ -199,6 +201,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b := &Bridge{
 		cfg: cfg, log: cfg.Logger,
+		idle:       make(chan *record),
 		exposure:   frontier.NewExposure(cfg.MaxRepeats),
 		slots:      newSlots(cfg.MaxInFlight),
 		tokens:     newDispenser(cfg.RateLimit > 0),

@@ -16,6 +16,9 @@ import (
 
 // dispatch takes records in turn and gives each a goroutine, until ctx ends.
 // The hands bound how many have no room yet; the room bounds the others.
+//
+// A goroutine that is done takes the next record: a new one for each would
+// grow its stack anew.
 func (b *Bridge) dispatch(ctx context.Context) {
 	for {
 		r, err := b.queue.take(ctx, b.admit)
@@ -28,7 +31,29 @@ func (b *Bridge) dispatch(ctx context.Context) {
 			continue
 		}
 		r.hand = func() { b.queue.handBack(r) }
-		b.records.Go(func() { b.deliver(r) })
+		select {
+		case b.idle <- r:
+		default:
+			b.records.Go(func() { b.carry(ctx, r) })
+		}
+	}
+}
+
+// carry delivers one record after the other, until ctx ends or enough others
+// are idle.
+func (b *Bridge) carry(ctx context.Context, r *record) {
+	for {
+		b.deliver(r)
+		if b.idlers.Add(1) > int64(b.cfg.MaxInFlight) {
+			b.idlers.Add(-1)
+			return
+		}
+		select {
+		case r = <-b.idle:
+			b.idlers.Add(-1)
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
