@@ -83,18 +83,31 @@ var (
 		"2006-01-02T15:04:05.999999999-0700",
 		"2006-01-02 15:04:05.999999999Z07:00",
 		"2006-01-02 15:04:05.999999999 Z07:00",
+		"2006-01-02 15:04:05.999999999 -0700",
+		"2006-01-02T15:04:05.999999999Z07",
+		"2006-01-02T15:04Z07:00",
+		"20060102T150405Z0700",
+		time.RFC1123Z,
+		"Mon, _2 Jan 2006 15:04:05 -0700",
+		"02/Jan/2006:15:04:05 -0700",
+		"Mon Jan _2 15:04:05 UTC 2006",
 	}
 	nakedLayouts = []string{
 		"2006-01-02T15:04:05.999999999",
 		"2006-01-02 15:04:05.999999999",
+		"2006/01/02 15:04:05.999999999",
+		"Mon, _2 Jan 2006 15:04:05", // RFC 9110's, once GMT is taken off
 		time.ANSIC,
 		"Jan _2 2006 15:04:05.999999999",
 	}
 )
 
 func (c clock) byLayout(text string) (ms int64, assumed, ok bool) {
-	if len(text) < len("2006-01-02T15:04:05") || len(text) > 64 {
+	if len(text) < len("20060102T150405Z") || len(text) > 64 {
 		return 0, false, false
+	}
+	if text[len("2006-01-02")] == 't' { // RFC 3339 takes small letters as well
+		text = strings.ToUpper(text)
 	}
 	for _, layout := range zonedLayouts {
 		if t, err := time.Parse(layout, text); err == nil {
