@@ -12,9 +12,15 @@ import (
 // be read in an optional field never costs the detection: the field is left out and its native value kept.
 func Documents(in *Input, tree Tree, detections []Detection) ([]Part, *Reject) {
 	settings := in.Settings.resolved()
-	if len(detections) > settings.MaxFanout {
+	n := 0
+	for i := range detections {
+		if detections[i].Skip == "" { // what is skipped costs nothing
+			n++
+		}
+	}
+	if n > settings.MaxFanout {
 		return nil, &Reject{Reason: TooManyDocuments,
-			Detail: fmt.Sprintf("%d detections in one record; MAX_FANOUT allows %d", len(detections), settings.MaxFanout)}
+			Detail: fmt.Sprintf("%d detections in one record; MAX_FANOUT allows %d", n, settings.MaxFanout)}
 	}
 	parts := make([]Part, len(detections))
 	for i := range detections {

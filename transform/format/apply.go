@@ -33,7 +33,7 @@ func (m *mapping) mapLeaf(into *detections, l *leaf, in *transform.Input) {
 	case list.Len() == 0:
 		into.next().Skip = transform.NoDetections
 	}
-	for i := range min(list.Len(), maxFanout(in.Settings)+1) {
+	for i := range min(list.Len(), maxLeaves) {
 		if !list.IsArray() {
 			break
 		}

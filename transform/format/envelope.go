@@ -16,6 +16,8 @@ type leaf struct {
 	text   string            // the record as it stood in a text; empty: it stood in JSON
 	outer  []transform.Value // the envelopes that were taken off, the outermost first
 
+	repairs []transform.Repair // of the texts that it stood in
+
 	mapping *mapping             // nil: none recognised it
 	skip    transform.SkipReason // it is no detection
 	reject  *transform.Reject    // it cannot be read
@@ -68,14 +70,15 @@ const maxEnvelopes = 16
 type opener struct {
 	formats  *catalogue
 	settings *transform.Settings
-	limit    int // leaves, beyond which the record is refused
 	leaves   []leaf
-	empty    bool // an envelope that holds nothing was seen
 }
+
+// maxLeaves bounds what is looked at of one record. Only a record made for it comes near.
+const maxLeaves = 200_000
 
 // open adds the leaves of one value. It reports whether there is room for more.
 func (o *opener) open(l leaf) bool {
-	if len(o.leaves) > o.limit {
+	if len(o.leaves) == maxLeaves {
 		return false
 	}
 	if l.record.IsObject() {
@@ -95,9 +98,6 @@ func (o *opener) open(l leaf) bool {
 		l.reject = &transform.Reject{Reason: transform.TooDeep, Detail: fmt.Sprintf("more than %d envelopes in one another", maxEnvelopes)}
 		o.leaves = append(o.leaves, l)
 		return true
-	case len(inner) == 0:
-		o.empty = true
-		return true
 	}
 	return o.openAll(l, inner)
 }
@@ -111,6 +111,7 @@ func (o *opener) openAll(l leaf, inner []leaf) bool {
 	}
 	for i := range inner {
 		inner[i].outer = append(outer[:len(outer):len(outer)], inner[i].outer...)
+		inner[i].repairs = append(l.repairs[:len(l.repairs):len(l.repairs)], inner[i].repairs...)
 		if !o.open(inner[i]) {
 			return false
 		}
@@ -267,7 +268,7 @@ func readText(s string, settings *transform.Settings) ([]leaf, bool) {
 	if s[0] == '{' || s[0] == '[' {
 		tree, reject := transform.Read(&transform.Input{Value: []byte(s), Settings: settings})
 		if reject == nil {
-			return []leaf{{record: tree.Root, text: s}}, true
+			return []leaf{{record: tree.Root, text: s, repairs: tree.Repairs}}, true
 		}
 		if reject.Reason == transform.TooDeep {
 			return []leaf{{reject: reject}}, true
@@ -294,7 +295,7 @@ func jsonLines(s string, settings *transform.Settings) ([]leaf, bool) {
 		if reject != nil && len(all) == 0 {
 			return nil, false
 		}
-		all = append(all, leaf{record: tree.Root, text: line, reject: reject})
+		all = append(all, leaf{record: tree.Root, text: line, repairs: tree.Repairs, reject: reject})
 	}
 	return all, true
 }

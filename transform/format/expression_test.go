@@ -81,7 +81,7 @@ func scopesOf(t *testing.T, m *mapping) (all []scope) {
 		if reject != nil {
 			t.Fatal(reject)
 		}
-		o := opener{formats: builtIn(), settings: in.Settings, limit: 100}
+		o := opener{formats: builtIn(), settings: in.Settings}
 		for _, root := range roots {
 			o.open(root)
 		}

@@ -42,12 +42,13 @@ func (c *catalogue) transform(in transform.Input) transform.Result {
 		return transform.Result{Reject: reject}
 	}
 	defer tree.Release()
-	o := opener{formats: c, settings: in.Settings, limit: maxFanout(in.Settings)}
+	o := opener{formats: c, settings: in.Settings}
 	for _, root := range roots {
 		if !o.open(root) {
 			break
 		}
 	}
+	tree.Repairs = allRepairs(tree.Repairs, o.leaves)
 	result := transform.Result{Repairs: tree.Repairs}
 	if len(o.leaves) == 0 {
 		result.Skip = transform.NoDetections
@@ -65,16 +66,6 @@ func (c *catalogue) transform(in transform.Input) transform.Result {
 	}
 	return result
 }
-
-// maxFanout is how many leaves are looked at: one more than allowed shows that there are too many.
-func maxFanout(settings *transform.Settings) int {
-	if settings == nil || settings.MaxFanout == 0 {
-		return defaultMaxFanout
-	}
-	return settings.MaxFanout
-}
-
-const defaultMaxFanout = 1000
 
 // read reads a record as one JSON value, as JSON lines, or as one of the text formats.
 func read(in *transform.Input) ([]leaf, transform.Tree, *transform.Reject) {
@@ -105,6 +96,18 @@ func markRepaired(value []byte, text string) []transform.Repair {
 		return []transform.Repair{transform.RepairedBOM}
 	}
 	return nil
+}
+
+// allRepairs adds the repairs of texts inside the record to its own.
+func allRepairs(own []transform.Repair, leaves []leaf) []transform.Repair {
+	for i := range leaves {
+		for _, r := range leaves[i].repairs {
+			if !slices.Contains(own, r) {
+				own = append(own[:len(own):len(own)], r)
+			}
+		}
+	}
+	return own
 }
 
 // formatOf is the format of a record's leaves; the first that is known, should they differ.

@@ -70,7 +70,6 @@ type fieldRule struct {
 // mappingCase is a record and what becomes of it, written in the mapping's own file.
 type mappingCase struct {
 	name, input string
-	settings    *transform.Settings
 	want        *yaml.Node
 	line        int
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
@@ -94,7 +95,7 @@ func (absent) Get(ref.Val) ref.Val         { return absent{} }
 func (absent) IsSet(ref.Val) ref.Val       { return types.False }
 
 // objectType names objects of a record in CEL's own messages.
-var objectType = types.NewTypeValue("object", traits.IndexerType, traits.FieldTesterType, traits.ContainerType, traits.SizerType, traits.IterableType)
+var objectType = cel.ObjectType("object", traits.IndexerType, traits.FieldTesterType, traits.ContainerType, traits.SizerType, traits.IterableType)
 
 // object is an object of a record.
 type object struct {

@@ -52,7 +52,7 @@ func textLine(line string, settings *transform.Settings) leaf {
 	default:
 		var tree transform.Tree
 		tree, l.reject = transform.Read(&transform.Input{Value: []byte(body), Settings: settings})
-		l.record = tree.Root
+		l.record, l.repairs = tree.Root, tree.Repairs
 		if l.reject != nil {
 			l.reject = notRead
 		}
