@@ -25,6 +25,7 @@ var commands = []func(*program) *cobra.Command{
 	newReplayCommand,
 	newDemoCommand,
 	newTransformCommand,
+	newFormatsCommand,
 	newDLQCommand,
 	newSimulatorCommand,
 	newVersionCommand,

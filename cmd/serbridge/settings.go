@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ type deliverySettings struct {
 
 type transformSettings struct {
 	Formats          list     `env:"FORMATS,default=auto" doc:"Formats to recognise, comma-separated; auto: all."`
-	MappingDir       string   `env:"MAPPING_DIR" later:"*" doc:"Directory with mappings of one's own."`
+	MappingDir       string   `env:"MAPPING_DIR" shown:"none" doc:"Directory with mapping files of one's own (NAME.yaml), which add formats, or replace or extend built-in ones: serbridge formats."`
 	StreamsFile      string   `env:"STREAMS_FILE" later:"*" doc:"Other values of this section for single topics."`
 	EventSource      string   `env:"EVENT_SOURCE" shown:"by format" doc:"event_source where a detection names none."`
 	EventStatus      string   `env:"EVENT_STATUS,default=New" values:"New|In Progress|Ignored|Closed" doc:"event_status where a detection has none."`
@@ -339,10 +340,22 @@ func (s deliverySettings) check() (found problems) {
 	return found
 }
 
+// useMappings takes in the mappings of the installation, before FORMATS is judged by what there is.
+func (s transformSettings) useMappings() (found problems) {
+	if s.MappingDir == "" {
+		return nil
+	}
+	if err := format.Use(os.DirFS(s.MappingDir)); err != nil {
+		found.say("MAPPING_DIR", s.MappingDir, err.Error())
+	}
+	return found
+}
+
 func (s transformSettings) check() (found problems) {
 	if s.CustomNamespace != "" && !namespacePattern.MatchString(s.CustomNamespace) {
 		found.say("CUSTOM_NAMESPACE", s.CustomNamespace, "want lower-case letters, digits and _, at most 64")
 	}
+	found.add(s.useMappings()...)
 	for _, name := range s.Formats {
 		if name != "auto" && !slices.Contains(format.Names(), name) {
 			found.say("FORMATS", name, "want auto, or some of "+strings.Join(format.Names(), ", "))

@@ -50,13 +50,14 @@ func newTransformCommand(p *program) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&t.wholeFile, "whole-file", false, "each file is one record")
 	cmd.Flags().BoolVar(&t.json, "json", false, "one JSON object for each record")
+	cmd.Flags().BoolVar(&t.explain, "explain", false, "on standard error, for each record: envelopes, format and why, each value and its expression")
 	return cmd
 }
 
 // transformer is one run of `serbridge transform`.
 type transformer struct {
 	*program
-	wholeFile, json bool
+	wholeFile, json, explain bool
 
 	settings *transform.Settings
 	out      *bufio.Writer
@@ -209,6 +210,11 @@ func (t *transformer) record(file string, line int64, value []byte, tooLong bool
 		return err
 	}
 	t.count(o)
+	if t.explain && !tooLong {
+		if err := t.printExplanation(file, line, value); err != nil {
+			return err
+		}
+	}
 	if t.json {
 		return t.printJSON(o)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -38,20 +39,17 @@ var builtIn = sync.OnceValue(func() *catalogue {
 // genericName is the mapping by common names, which recognises nothing and is asked last, with ON_UNKNOWN=generic.
 const genericName = "generic"
 
-// load reads all mapping files of a directory, all problems of all files at once.
-func load(dir fs.FS) (*catalogue, error) {
-	names, err := fs.Glob(dir, "*.yaml")
+// load reads all mapping files of the directories, all problems of all files at once. A file stands in for one of its
+// name in a directory before.
+func load(dirs ...fs.FS) (*catalogue, error) {
+	content, err := readFiles(dirs)
 	if err != nil {
-		return nil, fmt.Errorf("list mappings: %w", err)
+		return nil, err
 	}
 	c := &catalogue{byName: make(map[string]*mapping)}
 	var problems []error
-	for _, name := range names {
-		content, err := fs.ReadFile(dir, name)
-		if err != nil {
-			return nil, fmt.Errorf("read mapping: %w", err)
-		}
-		m, err := parseMapping(name, content)
+	for _, name := range slices.Sorted(maps.Keys(content)) {
+		m, err := parseMapping(name, content[name])
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -63,6 +61,25 @@ func load(dir fs.FS) (*catalogue, error) {
 	}
 	c.sort()
 	return c, nil
+}
+
+func readFiles(dirs []fs.FS) (map[string][]byte, error) {
+	content := make(map[string][]byte)
+	for _, dir := range dirs {
+		if _, err := fs.Stat(dir, "."); err != nil { // Glob would find nothing, and say nothing
+			return nil, fmt.Errorf("list mappings: %w", err)
+		}
+		names, err := fs.Glob(dir, "*.yaml")
+		if err != nil {
+			return nil, fmt.Errorf("list mappings: %w", err)
+		}
+		for _, name := range names {
+			if content[name], err = fs.ReadFile(dir, name); err != nil {
+				return nil, fmt.Errorf("read mapping: %w", err)
+			}
+		}
+	}
+	return content, nil
 }
 
 // sort puts the mappings into their order and indexes their signs.

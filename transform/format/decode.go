@@ -59,6 +59,28 @@ func (d *decoder) root(document *yaml.Node) *yaml.Node {
 	return document.Content[0]
 }
 
+// extend adds to a file what it takes from a built-in one: every key that it does not have itself, cases left out. It
+// returns the built-in's content, which is part of what the mapping's hash is of.
+func (d *decoder) extend(root, base *yaml.Node) string {
+	content, err := files.ReadFile(base.Value + ".yaml")
+	if err != nil {
+		d.bad(base, "extends", "%q is no built-in mapping", base.Value)
+		return ""
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		d.bad(base, "extends", "%v", err)
+		return ""
+	}
+	from := d.root(&document)
+	for i := 0; i+1 < len(from.Content); i += 2 {
+		if key := from.Content[i].Value; key != "cases" && nodeAt(root, key) == nil {
+			root.Content = append(root.Content, from.Content[i], from.Content[i+1])
+		}
+	}
+	return string(content)
+}
+
 // ruleKeys are the keys of a file that hold expressions, and are read by rules.
 var ruleKeys = []string{
 	"source", "expand", "skip", "fields", "timestamp", "severity", "status", "detected", "pairs", "own", "tactics", "techniques",
@@ -68,6 +90,7 @@ var ruleKeys = []string{
 func (d *decoder) header(m *mapping, root *yaml.Node) {
 	d.each(root, "mapping", func(key string, k, v *yaml.Node) {
 		switch key {
+		case "extends": // read before
 		case "format":
 			m.format = d.word(v, key)
 		case "title":
@@ -90,7 +113,7 @@ func (d *decoder) header(m *mapping, root *yaml.Node) {
 			m.cases = d.cases(v)
 		default:
 			if !slices.Contains(ruleKeys, key) {
-				d.bad(k, key, "unknown key; there are format, title, schema, order, off, fold, dotted, recognise, ignore, cases, %s", strings.Join(ruleKeys, ", "))
+				d.bad(k, key, "unknown key; there are extends, format, title, schema, order, off, fold, dotted, recognise, ignore, cases, %s", strings.Join(ruleKeys, ", "))
 			}
 		}
 	})

@@ -10,7 +10,7 @@ import (
 )
 
 // Names returns the names of all formats, as FORMATS takes them, in the order in which they are tried.
-func Names() []string { return append([]string{aellaSERName}, builtIn().formats...) }
+func Names() []string { return append([]string{aellaSERName}, inUse().formats...) }
 
 // auto in FORMATS stands for every format.
 const auto = "auto"
@@ -31,7 +31,7 @@ func Check(names []string) error {
 
 // Transform turns a record into documents, a Skip or a Reject: read, take envelopes off, recognise, map, build. What
 // concerns the only detection of a record is said of the record. It never panics, whatever the bytes.
-func Transform(in transform.Input) transform.Result { return builtIn().transform(in) }
+func Transform(in transform.Input) transform.Result { return inUse().transform(in) }
 
 func (c *catalogue) transform(in transform.Input) transform.Result {
 	if in.Value == nil {

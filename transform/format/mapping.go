@@ -29,6 +29,7 @@ type mapping struct {
 	rules   func() (*rules, error)
 	cases   []mappingCase
 	hashed  string // name@hash
+	source  []byte // the file
 }
 
 // fits reports whether a record bears one of the mapping's signs.
@@ -81,21 +82,27 @@ func mappingName(name, content string) string {
 	return name + "@" + hex.EncodeToString(sum[:4])
 }
 
+// defaultOrder is that of a file without one.
+const defaultOrder = 100
+
 // parseMapping reads a file, all but its expressions. The hash leaves out the cases, which map nothing.
 func parseMapping(file string, content []byte) (*mapping, error) {
 	d := &decoder{file: file}
-	m := &mapping{name: strings.TrimSuffix(file, ".yaml"), order: 100}
+	m := &mapping{name: strings.TrimSuffix(file, ".yaml"), order: defaultOrder}
 	var document yaml.Node
 	if err := yaml.Unmarshal(content, &document); err != nil {
 		return nil, d.yamlError(err)
 	}
 	root := d.root(&document)
+	mapped, _, _ := strings.Cut(string(content), "\ncases:\n")
+	if base := nodeAt(root, "extends"); base != nil {
+		mapped += d.extend(root, base)
+	}
 	d.header(m, root)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
-	mapped, _, _ := strings.Cut(string(content), "\ncases:\n")
-	m.hashed = mappingName(m.name, mapped)
+	m.hashed, m.source = mappingName(m.name, mapped), content
 	m.format = cmp.Or(m.format, m.name)
 	m.rules = sync.OnceValues(func() (*rules, error) {
 		d := &decoder{file: file, fold: m.fold}
