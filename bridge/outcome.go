@@ -48,6 +48,10 @@ type PartOutcome struct {
 	Doubts    int // of these, attempts that may have stored it as well, which nobody knows
 }
 
+// Wanted reports whether the part was asked for: of a record of which one part is
+// sent again, the others are not.
+func (o PartOutcome) Wanted() bool { return o.Skip != string(notWanted) }
+
 // read is what cfg.Read says of the record; without it, that it is itself. One
 // later than a bounded run's time is not wanted: log offsets do not follow the
 // clock, so the time cannot be an offset.

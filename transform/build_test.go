@@ -107,3 +107,30 @@ func TestNativeValuesAreBounded(t *testing.T) {
 		t.Errorf("%d bytes", len(encoded))
 	}
 }
+
+func TestOrigIDIsThatOfTheDocument(t *testing.T) {
+	for _, c := range []struct{ record, want string }{
+		{`{"event_name":"n","orig_id":"a\"b\u00e9","x":{"orig_id":"not this"}}`, "a\"bé"},
+		{`{"event_name":"n","x":{"orig_id":"not this"},"detected_field":["a"]}`, ""},
+	} {
+		d := Detection{}
+		in := &Input{Value: []byte(c.record), Timestamp: time.UnixMilli(1763975287654)}
+		tree, reject := Read(in)
+		if reject != nil {
+			t.Fatal(reject)
+		}
+		for _, m := range tree.Root.Members() {
+			if !d.Set(m.Name, m.Value) {
+				d.Rest = append(d.Rest, m)
+			}
+		}
+		d.Set("event_source", String("s"))
+		parts, reject := Documents(in, tree, []Detection{d})
+		if reject != nil || parts[0].Document == nil {
+			t.Fatal(reject, parts)
+		}
+		if got := parts[0].Document.OrigID(); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.record, got, c.want)
+		}
+	}
+}

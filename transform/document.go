@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Document is one aella-ser document: the vendor's fields, each valid by its type and range, and our namespace beside
@@ -51,6 +53,30 @@ func (d *Document) DedupKey() string { return d.dedupKey }
 
 // Mapping names the mapping that made the document and the start of its hash, such as aella_ser@0123abcd.
 func (d *Document) Mapping() string { return d.mapping }
+
+// OrigID returns the detection's orig_id as it is sent; empty without one.
+func (d *Document) OrigID() string {
+	tokens := jsontext.NewDecoder(bytes.NewReader(d.encoded[:d.marks.vendor]))
+	if _, err := tokens.ReadToken(); err != nil {
+		return ""
+	}
+	for {
+		name, err := tokens.ReadToken()
+		if err != nil || name.Kind() != jsontext.KindString { // behind the vendor's fields
+			return ""
+		}
+		if name.String() == fieldNames[origIDField] {
+			value, err := tokens.ReadToken()
+			if err != nil || value.Kind() != jsontext.KindString {
+				return ""
+			}
+			return value.String()
+		}
+		if tokens.SkipValue() != nil {
+			return ""
+		}
+	}
+}
 
 // Format names the format that the record was recognised as.
 func (d *Document) Format() string { return d.format }

@@ -119,6 +119,28 @@ func (l *Log) Span(partition int32) (Span, bool) {
 	return Span{}, false
 }
 
+// OffsetsAt returns of each partition the offset of the first record whose time is at or after t, as the brokers' index
+// knows it; the end of the span where there is none. Times need not ascend: records behind it may be older.
+func (l *Log) OffsetsAt(ctx context.Context, t time.Time) (map[int32]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	listed, err := l.admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), l.Topic)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of %s by time: %w", l.Topic, l.dials.inTime(ctx, err))
+	}
+	at := make(map[int32]int64, len(l.Spans))
+	for _, s := range l.Spans {
+		o, ok := listed.Lookup(l.Topic, s.Partition)
+		if !ok || o.Err != nil {
+			return nil, fmt.Errorf("list offsets of %s/%d by time: %w", l.Topic, s.Partition, cmp.Or(o.Err, errUnlisted))
+		}
+		at[s.Partition] = min(max(o.Offset, s.Start), s.End)
+	}
+	return at, nil
+}
+
+var errUnlisted = errors.New("the broker's answer leaves the partition out")
+
 // Offsets is how many there are in all spans: an upper bound of the records.
 func (l *Log) Offsets() (n int64) {
 	for _, s := range l.Spans {

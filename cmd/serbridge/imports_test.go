@@ -19,6 +19,7 @@ var arrows = map[string][]string{
 	"bridge/kafka":               {"bridge/secret"},
 	"bridge/deadletter":          {"bridge/secret"},
 	"bridge/byhand":              {"bridge/deadletter", "bridge/frontier"},
+	"bridge/receipt":             {"bridge", "bridge/deadletter", "bridge/kafka"},
 	"bridge/stellar":             {"bridge/secret"},
 	"bridge/stellar/stellartest": {},
 	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",

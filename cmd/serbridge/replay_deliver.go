@@ -36,12 +36,25 @@ func (r *replay) deliver(ctx context.Context, plan backfill.Plan) error {
 func (r *replay) configure(c *bridge.Config, plan backfill.Plan, ledger *backfill.Ledger, yield *backfill.Yield) {
 	c.Bounded = true
 	c.Read = func(k *kgo.Record) bridge.Reading { return plan.Reading(r.run.ID, k) }
-	c.Ended = ledger.Ended
+	c.Ended = also(c.Ended, ledger.Ended)
 	if r.yield {
 		c.Begin = yield.Begin
 	}
 	settings := r.transformSettings()
 	c.Transform = func(string) *transform.Settings { return settings }
+}
+
+// also tells first, if there is one, and then second, once first has taken it in.
+func also(first, second func(context.Context, bridge.Outcome) error) func(context.Context, bridge.Outcome) error {
+	if first == nil {
+		return second
+	}
+	return func(ctx context.Context, o bridge.Outcome) error {
+		if err := first(ctx, o); err != nil {
+			return err
+		}
+		return second(ctx, o)
+	}
 }
 
 // transformSettings are those of `run`, with the status that was asked for.
@@ -62,7 +75,7 @@ func (r *replay) runWatched(ctx context.Context, v *service, w *replayWatch, y *
 	if r.yield {
 		all.Go(func() { y.Watch(beside) })
 	}
-	err := v.bridge.Run(ctx)
+	err := v.runBridge(ctx)
 	end()
 	all.Wait()
 	stop(nil)

@@ -17,6 +17,7 @@ import (
 	"serbridge/bridge"
 	"serbridge/bridge/admin"
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/receipt"
 	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
@@ -33,6 +34,7 @@ type service struct {
 	admin    *admin.Server
 	stellar  *stellar.Client
 	letters  *deadletter.Writer
+	receipts *receipt.Writer // nil: none are written
 	bridge   *bridge.Bridge
 }
 
@@ -65,6 +67,12 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor, changes ...f
 	if err != nil {
 		return nil, err
 	}
+	if s.Receipts.Topic != "" {
+		if v.receipts, err = receipt.NewWriter(v.receiptConfig(options)); err != nil {
+			return nil, err
+		}
+		v.countReceipts()
+	}
 	cfg := v.bridgeConfig(options)
 	for _, change := range changes {
 		change(&cfg)
@@ -88,12 +96,12 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 	k, d := v.settings.Kafka, v.settings.Delivery
 	clientMetrics := kprom.NewMetrics("serbridge_kafka", kprom.Registry(v.registry), kprom.BrokerLabels())
 	settings := v.settings.Transform.config()
-	return bridge.Config{
+	c := bridge.Config{
 		Kafka: options, Member: []kgo.Opt{kgo.WithHooks(clientMetrics)}, Topics: k.Topics, Group: k.Group, Protocol: k.GroupProtocol,
 		SessionTimeout: k.SessionTimeout, Rack: k.Rack,
 		Start:   bridge.Start{Latest: k.Start.Latest, Time: k.Start.Time, Ago: k.Start.Ago},
 		Stellar: v.stellar, DeadLetters: v.letters,
-		Internal:  []string{v.settings.DLQ.Topic, v.settings.DLQ.handledTopic()},
+		Internal:  v.settings.ownTopics(),
 		Transform: func(string) *transform.Settings { return settings },
 		RateLimit: d.RateLimit, RateBurst: d.RateBurst, RateShare: d.RateShare, MaxInFlight: d.MaxInFlight,
 		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
@@ -102,6 +110,10 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		Instance: instance(), Version: buildVersion(),
 		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact,
 	}
+	if v.receipts != nil {
+		c.Ended, c.Flush = v.takeReceipt, v.receipts.Flush
+	}
+	return c
 }
 
 // countPointers counts dead letters that were too large for their topic even
@@ -137,6 +149,15 @@ func (v *service) start() error {
 func (v *service) run(ctx context.Context) error {
 	defer v.close()
 	defer v.stopAdmin()
+	return v.runBridge(ctx)
+}
+
+// runBridge runs the bridge and what writes its receipts.
+func (v *service) runBridge(ctx context.Context) error {
+	if v.receipts != nil {
+		v.receipts.Start()
+		defer context.AfterFunc(ctx, v.receipts.Hurry)()
+	}
 	return v.bridge.Run(ctx)
 }
 
@@ -149,6 +170,9 @@ func (v *service) stopAdmin() {
 }
 
 func (v *service) close() {
+	if v.receipts != nil {
+		v.receipts.Close()
+	}
 	if v.letters != nil {
 		v.letters.Close()
 	}

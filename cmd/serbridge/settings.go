@@ -39,13 +39,14 @@ type settings struct {
 	Stellar   stellarSettings
 	Delivery  deliverySettings
 	Transform transformSettings
+	Receipts  receiptSettings
 	Registry  registrySettings
 	Process   processSettings
 }
 
 type kafkaSettings struct {
 	Brokers        list          `env:"KAFKA_BROKERS" required:"true" doc:"Brokers to start from, comma-separated: host or host:port."`
-	Topics         topicList     `env:"KAFKA_TOPICS" required:"true" doc:"Topics with detections, comma-separated; or one regular expression that starts with ^, alone. A pattern never matches the dead-letter topic or its handled topic."`
+	Topics         topicList     `env:"KAFKA_TOPICS" required:"true" doc:"Topics with detections, comma-separated; or one regular expression that starts with ^, alone. A pattern never matches the dead-letter topic, its handled topic or the receipts topic."`
 	Group          string        `env:"KAFKA_GROUP,default=serbridge" doc:"Consumer group; replicas share it."`
 	Start          startPosition `env:"KAFKA_START,default=earliest" doc:"Where a topic without any commit of the group starts: earliest, latest, a time (RFC 3339), or a span back from now such as -24h."`
 	GroupProtocol  string        `env:"KAFKA_GROUP_PROTOCOL,default=classic" values:"classic|consumer" doc:"Group protocol; consumer is KIP-848 and wants brokers that have it."`
@@ -125,7 +126,11 @@ type registrySettings struct {
 	Username secret.Source `env:"SCHEMA_REGISTRY_USERNAME" identity:"true" later:"*" doc:"User name for the registry."`
 	Password secret.Source `env:"SCHEMA_REGISTRY_PASSWORD" later:"*" doc:"Password for the registry."`
 	CAFile   string        `env:"SCHEMA_REGISTRY_CA_FILE" later:"*" doc:"Certificate authorities for the registry (PEM)."`
-	Receipts string        `env:"RECEIPTS_TOPIC" later:"*" doc:"Topic for a receipt of each delivery."`
+}
+
+type receiptSettings struct {
+	Topic     string        `env:"RECEIPTS_TOPIC" shown:"none" doc:"Topic for receipts: what became of each record, for trace and audit; created if missing. Unset: none are written."`
+	Retention time.Duration `env:"RECEIPTS_RETENTION,default=2160h" min:"1h" max:"87600h" doc:"How long a receipts topic that is created keeps receipts: the period to be audited."`
 }
 
 type processSettings struct {
@@ -137,7 +142,7 @@ type processSettings struct {
 // sections are the headings of the table, by the field of settings.
 var sections = map[string]string{
 	"Kafka": "Kafka", "DLQ": "Dead letters", "Stellar": "Stellar Cyber", "Delivery": "Delivery",
-	"Transform": "Transform", "Registry": "Schema registry and receipts", "Process": "Process",
+	"Transform": "Transform", "Receipts": "Receipts", "Registry": "Schema registry", "Process": "Process",
 }
 
 // rebalanceMargin is what the group waits beyond a drain: the commit's retries and one poll of the group.
@@ -177,6 +182,7 @@ func loadSettings(environ map[string]string, red *secret.Redactor) (settings, er
 	found.addNew(s.Stellar.check()...)
 	found.addNew(s.Delivery.check()...)
 	found.addNew(s.Transform.check()...)
+	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
 	found.addNew(s.Process.check()...)
 	found.addNew(s.contradictions()...)
 	return s, found.err(red)
@@ -305,6 +311,22 @@ func (s deadLetterSettings) check(source kafkaSettings) (found problems) {
 		if slices.Contains(source.Topics, own) {
 			found.say("KAFKA_TOPICS", own, "our own dead-letter or handled topic cannot be a source: its records would go round for ever (dead letters are sent again by a redrive)")
 		}
+	}
+	return found
+}
+
+func (s receiptSettings) check(source kafkaSettings, letters deadLetterSettings) (found problems) {
+	if s.Topic == "" {
+		return nil
+	}
+	if why := topicFault(s.Topic); why != "" {
+		found.say("RECEIPTS_TOPIC", s.Topic, why)
+	}
+	if s.Topic == letters.Topic || s.Topic == letters.handledTopic() {
+		found.say("RECEIPTS_TOPIC", s.Topic, "the dead-letter or handled topic cannot hold receipts: want a topic of its own")
+	}
+	if slices.Contains(source.Topics, s.Topic) {
+		found.say("KAFKA_TOPICS", s.Topic, "our own receipts topic cannot be a source: each receipt would become another one, for ever")
 	}
 	return found
 }

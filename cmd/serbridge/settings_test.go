@@ -92,12 +92,12 @@ func TestEveryProblemIsSaidAtOnce(t *testing.T) {
 		"RATE_LIMIT":      "-1",
 		"RAW_BYTES":       "4 MB",
 		"ON_AMBIGUOUS":    "ask",
-		"RECEIPTS_TOPIC":  "receipts",
+		"RECEIPTS_TOPIC":  "re ceipts",
 		"MAX_SEND":        "3",
 	})
 	want := []string{
-		"KAFKA_BROKERS", "KAFKA_START", "STELLAR_API_KEY", "RATE_LIMIT", "ON_AMBIGUOUS", "RAW_BYTES", "RECEIPTS_TOPIC",
-		"MAX_SEND", "KAFKA_TOPICS", "STELLAR_URL", "STELLAR_USER", "STELLAR_TIMEOUT",
+		"KAFKA_BROKERS", "KAFKA_START", "STELLAR_API_KEY", "RATE_LIMIT", "ON_AMBIGUOUS", "RAW_BYTES",
+		"MAX_SEND", "KAFKA_TOPICS", "STELLAR_URL", "STELLAR_USER", "RECEIPTS_TOPIC", "STELLAR_TIMEOUT",
 	}
 	var got []string
 	for _, p := range found {
@@ -130,6 +130,11 @@ func TestMalformedValueStopsTheStart(t *testing.T) {
 		{name: "KAFKA_TOPICS", value: "a,serbridge.dlq", want: "cannot be a source"},
 		{name: "KAFKA_TOPICS", value: "serbridge.dlq.handled", want: "cannot be a source"},
 		{name: "KAFKA_TOPICS", value: "mine", want: "cannot be a source", with: map[string]string{"DLQ_TOPIC": "mine"}},
+		{name: "KAFKA_TOPICS", value: "mine", want: "cannot be a source", with: map[string]string{"RECEIPTS_TOPIC": "mine"}},
+		{name: "RECEIPTS_TOPIC", value: "serbridge.dlq", want: "topic of its own"},
+		{name: "RECEIPTS_TOPIC", value: "serbridge.dlq.handled", want: "topic of its own"},
+		{name: "RECEIPTS_TOPIC", value: "a/b", want: "legal topic name"},
+		{name: "RECEIPTS_RETENTION", value: "90d", want: "duration"},
 		{name: "KAFKA_GROUP", value: "a/b", want: "DLQ_TOPIC"},
 		{name: "KAFKA_GROUP", value: "a/b", with: map[string]string{"DLQ_TOPIC": "a-b"}},
 		{name: "DLQ_TOPIC", value: "a/b", want: "legal topic name"},
