@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -330,4 +331,45 @@ func FuzzJavaTime(f *testing.F) {
 		zoned(false, transform.String(s), transform.String(pattern))
 		epoch(false, transform.String(s), transform.String("ns"))
 	})
+}
+
+// One catalogue serves all workers, and memory goes from record to record: none may see another's.
+func TestFormatsAreSafeForConcurrentUse(t *testing.T) {
+	type one struct {
+		in   transform.Input
+		want []string
+	}
+	var all []one
+	for _, m := range builtIn().mappings {
+		for _, c := range m.cases {
+			in := caseInput(m, c)
+			all = append(all, one{in, withoutRaw(t, Transform(in))})
+		}
+	}
+	var group sync.WaitGroup
+	for w := range 4 {
+		group.Go(func() {
+			for i := range 4 * len(all) {
+				o := all[(i*(w+1)+w)%len(all)]
+				if got := withoutRaw(t, Transform(o.in)); !slices.Equal(got, o.want) {
+					t.Errorf("got %s, want %s", got, o.want)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// The README's table of formats is what people choose by.
+func TestReadmeListsEveryFormat(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range Names() {
+		if !strings.Contains(string(readme), "`"+name+"`") {
+			t.Errorf("%s is not in the README", name)
+		}
+	}
 }
