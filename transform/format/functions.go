@@ -139,32 +139,65 @@ func pairs(_ bool, args ...transform.Value) transform.Value {
 	return transform.Array(all...)
 }
 
-var quotedPair = regexp.MustCompile(`([A-Za-z_][\w.:-]*)="((?:[^"\\]|\\.)*)"`)
-
 // quotedPairs reads name="value" pairs in a text as an object; a name that comes again has an array.
 func quotedPairs(_ bool, args ...transform.Value) transform.Value {
 	s, _ := args[0].Text()
-	var members []transform.Member
-	index := make(map[string]int)
-	for _, found := range quotedPair.FindAllStringSubmatch(s, maxPairs) {
-		v := transform.String(strings.ReplaceAll(found[2], `\"`, `"`))
-		i, again := index[found[1]]
-		if !again {
-			index[found[1]] = len(members)
-			members = append(members, transform.Member{Name: found[1], Value: v})
+	var f fieldsOf
+	for len(f.members) < maxPairs {
+		name, v, rest, found := cutQuotedPair(s)
+		if !found {
+			break
+		}
+		s = rest
+		if i, again := f.at[name]; again {
+			f.members[i].Value = withElement(f.members[i].Value, v)
 			continue
 		}
-		before := list(false, members[i].Value)
-		elements := make([]transform.Value, 0, before.Len()+1)
-		for j := range before.Len() {
-			elements = append(elements, before.Index(j))
-		}
-		members[i].Value = transform.Array(append(elements, v)...)
+		f.set(name, v)
 	}
-	if members == nil {
+	if f.members == nil {
 		return transform.Value{}
 	}
-	return transform.Object(members...)
+	return f.value()
+}
+
+// cutQuotedPair cuts the first pair off. In the value a backslash takes the quote behind it as it is.
+func cutQuotedPair(s string) (name string, v transform.Value, rest string, found bool) {
+	for {
+		at := strings.Index(s, `="`)
+		if at < 0 {
+			return "", transform.Value{}, "", false
+		}
+		start := at
+		for start > 0 && (isKeyByte(s[start-1]) || s[start-1] == ':') {
+			start--
+		}
+		name, s = s[start:at], s[at+len(`="`):]
+		end := 0
+		for end < len(s) && s[end] != '"' {
+			if s[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		if end >= len(s) {
+			return "", transform.Value{}, "", false
+		}
+		if name != "" {
+			return name, transform.String(strings.ReplaceAll(s[:end], `\"`, `"`)), s[end+1:], true
+		}
+		s = s[end+1:]
+	}
+}
+
+// withElement returns an array with one more element; what is none becomes its first.
+func withElement(v, element transform.Value) transform.Value {
+	before := list(false, v)
+	elements := make([]transform.Value, 0, before.Len()+1)
+	for i := range before.Len() {
+		elements = append(elements, before.Index(i))
+	}
+	return transform.Array(append(elements, element)...)
 }
 
 // maxPairs bounds the pairs that are read out of one text.

@@ -56,7 +56,7 @@ func nested(v transform.Value) transform.Value {
 	if !v.IsObject() || !needsNesting(v) {
 		return v
 	}
-	root := new(branch)
+	root := &branch{twigs: make([]twig, 0, min(v.Len(), fewNames))}
 	for _, m := range v.Members() {
 		at, name := root, m.Name
 		for {
@@ -87,80 +87,87 @@ func needsNesting(v transform.Value) bool {
 	return false
 }
 
-// branch is an object that grows: leaves and branches in the order in which they came.
+// branch is an object that grows, with its members in the order in which they came.
 type branch struct {
-	names  []string
-	leaf   []transform.Value
-	inner  []*branch
-	byName map[string]int // of a branch with many names
+	twigs  []twig
+	byName map[string]int // of a branch with many members
+}
+
+// twig is a member of a branch: a leaf, or a branch of its own once a dotted key has grown one.
+type twig struct {
+	name  string
+	leaf  transform.Value
+	inner *branch
 }
 
 // fewNames is how many names are compared one by one before a map is the faster way.
-const fewNames = 24
+const fewNames = 32
 
-func (b *branch) at(name string) (i int, isNew bool) {
-	if b.byName == nil {
-		i = slices.Index(b.names, name)
-		if i >= 0 {
-			return i, false
-		}
-	} else if i, ok := b.byName[name]; ok {
-		return i, false
+// at returns the twig of that name, which it adds when there is none. It stays valid until the next call.
+func (b *branch) at(name string) (t *twig, isNew bool) {
+	if i := b.index(name); i >= 0 {
+		return &b.twigs[i], false
 	}
-	i = len(b.names)
-	if i == fewNames {
-		b.byName = make(map[string]int, 2*fewNames)
-		for j, n := range b.names {
-			b.byName[n] = j
+	b.twigs = append(b.twigs, twig{name: name})
+	switch n := len(b.twigs); {
+	case b.byName != nil:
+		b.byName[name] = n - 1
+	case n > fewNames:
+		b.byName = make(map[string]int, 2*n)
+		for i := range b.twigs {
+			b.byName[b.twigs[i].name] = i
 		}
 	}
+	return &b.twigs[len(b.twigs)-1], true
+}
+
+func (b *branch) index(name string) int {
 	if b.byName != nil {
-		b.byName[name] = i
+		if i, ok := b.byName[name]; ok {
+			return i
+		}
+		return -1
 	}
-	b.names, b.leaf, b.inner = append(b.names, name), append(b.leaf, transform.Value{}), append(b.inner, nil)
-	return i, true
+	return slices.IndexFunc(b.twigs, func(t twig) bool { return t.name == name })
 }
 
 // child returns the branch of that name. A leaf that stands there already keeps standing, and the branch is lost.
 func (b *branch) child(name string) *branch {
-	i, isNew := b.at(name)
-	if b.inner[i] == nil {
-		b.inner[i] = new(branch)
-		if object := b.leaf[i]; !isNew && object.IsObject() {
-			for _, m := range object.Members() {
-				b.inner[i].put(m.Name, m.Value)
-			}
-			b.leaf[i] = transform.Value{}
+	t, _ := b.at(name)
+	if t.inner != nil {
+		return t.inner
+	}
+	inner := new(branch)
+	t.inner = inner
+	if object := t.leaf; object.IsObject() {
+		t.leaf = transform.Value{}
+		for _, m := range object.Members() {
+			inner.put(m.Name, m.Value)
 		}
 	}
-	return b.inner[i]
+	return inner
 }
 
 func (b *branch) put(name string, v transform.Value) {
-	i, isNew := b.at(name)
+	t, isNew := b.at(name)
 	switch {
-	case isNew:
-		b.leaf[i] = v
-	case b.inner[i] != nil && v.IsObject():
-		for _, m := range v.Members() {
-			b.inner[i].put(m.Name, m.Value)
-		}
-	case b.inner[i] == nil && b.leaf[i].IsObject() && v.IsObject():
+	case isNew, t.inner == nil && t.leaf.IsAbsent():
+		t.leaf = v
+	case v.IsObject() && (t.inner != nil || t.leaf.IsObject()):
 		inner := b.child(name)
 		for _, m := range v.Members() {
 			inner.put(m.Name, m.Value)
 		}
-	case b.leaf[i].IsAbsent() && b.inner[i] == nil:
-		b.leaf[i] = v
 	}
 }
 
 func (b *branch) value() transform.Value {
-	members := make([]transform.Member, len(b.names))
-	for i, name := range b.names {
-		members[i] = transform.Member{Name: name, Value: b.leaf[i]}
-		if b.inner[i] != nil && b.leaf[i].IsAbsent() {
-			members[i].Value = b.inner[i].value()
+	members := make([]transform.Member, len(b.twigs))
+	for i := range b.twigs {
+		t := &b.twigs[i]
+		members[i] = transform.Member{Name: t.name, Value: t.leaf}
+		if t.inner != nil && t.leaf.IsAbsent() {
+			members[i].Value = t.inner.value()
 		}
 	}
 	return transform.Object(members...)
