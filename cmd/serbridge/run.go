@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"serbridge/bridge"
 	"serbridge/bridge/secret"
 )
 
@@ -34,6 +35,9 @@ func (p *program) serve(ctx context.Context) error {
 	s, err := loadSettings(p.environ, red)
 	if err != nil {
 		return err
+	}
+	if p.environ["GOGC"] == "" && p.environ["GOMEMLIMIT"] == "" {
+		bridge.TuneHeap(int(s.Delivery.BufferBytes))
 	}
 	log := newLogger(p.stderr, s.Process, p.stderrIsTerminal, red)
 	v, err := newService(s, log, red)
