@@ -16,7 +16,7 @@ var caseTime = time.Date(2026, time.July, 1, 12, 0, 0, 0, time.UTC)
 
 // check runs a mapping's cases and returns what differs, each as one line that names file and case.
 func (c *catalogue) check(m *mapping) (differences []string) {
-	for _, one := range m.cases {
+	for _, one := range m.cases() {
 		for _, difference := range compareResult(one.want, c.transform(caseInput(m, one))) {
 			differences = append(differences, fmt.Sprintf("%s.yaml:%d: %s: %s", m.name, one.line, one.name, difference))
 		}

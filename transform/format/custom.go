@@ -76,7 +76,7 @@ func Mappings() []Mapping {
 	c := inUse()
 	all := make([]Mapping, len(c.mappings))
 	for i, m := range c.mappings {
-		all[i] = Mapping{m.name, m.format, m.title, m.schema, m.off, m.hashed, string(m.source), len(m.cases)}
+		all[i] = Mapping{m.name, m.format, m.title, m.schema, m.off, m.hashed, string(m.source), len(m.cases())}
 	}
 	return all
 }
@@ -92,7 +92,7 @@ func RunCases(dir fs.FS) (cases int, differences []string, err error) {
 	}
 	for _, m := range c.mappings {
 		if dir == nil || isFileOf(dir, m.name) {
-			cases += len(m.cases)
+			cases += len(m.cases())
 			differences = append(differences, c.check(m)...)
 		}
 	}

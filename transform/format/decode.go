@@ -52,6 +52,20 @@ func (d *decoder) each(n *yaml.Node, field string, read func(key string, k, v *y
 	}
 }
 
+// parse reads a file's YAML, with what it takes from a built-in one, whose content is returned too.
+func (d *decoder) parse(content []byte) (root *yaml.Node, base string) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		d.problems = append(d.problems, d.yamlError(err))
+		return &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}, ""
+	}
+	root = d.root(&document)
+	if n := nodeAt(root, "extends"); n != nil {
+		base = d.extend(root, n)
+	}
+	return root, base
+}
+
 func (d *decoder) root(document *yaml.Node) *yaml.Node {
 	if len(document.Content) != 1 {
 		return &yaml.Node{Kind: yaml.ScalarNode, Line: 1, Column: 1}
@@ -109,8 +123,7 @@ func (d *decoder) header(m *mapping, root *yaml.Node) {
 			m.signs = d.signs(v, key)
 		case "ignore":
 			m.strange = d.signs(v, key)
-		case "cases":
-			m.cases = d.cases(v)
+		case "cases": // read on their own
 		default:
 			if !slices.Contains(ruleKeys, key) {
 				d.bad(k, key, "unknown key; there are extends, format, title, schema, order, off, fold, dotted, recognise, ignore, cases, %s", strings.Join(ruleKeys, ", "))
@@ -401,6 +414,9 @@ func (d *decoder) bands(v *yaml.Node, field string) (all []band) {
 }
 
 func (d *decoder) cases(v *yaml.Node) (all []mappingCase) {
+	if v == nil {
+		return nil
+	}
 	if v.Kind != yaml.SequenceNode {
 		d.bad(v, "cases", "want a list of name, input and want")
 		return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -71,6 +72,21 @@ type opener struct {
 	formats  *catalogue
 	settings *transform.Settings
 	leaves   []leaf
+}
+
+// openers keep their leaves' memory from record to record.
+var openers = sync.Pool{New: func() any { return new(opener) }}
+
+// release forgets the record, so that the pool keeps none alive, and what an unusual record has blown up.
+func (o *opener) release() {
+	const usual = 16
+	leaves := o.leaves
+	if cap(leaves) > usual {
+		leaves = nil
+	}
+	clear(leaves)
+	*o = opener{leaves: leaves[:0]}
+	openers.Put(o)
 }
 
 // maxLeaves bounds what is looked at of one record. Only a record made for it comes near.

@@ -75,7 +75,7 @@ func expressionsOf(t *testing.T, m *mapping) (all []*expression) {
 func scopesOf(t *testing.T, m *mapping) (all []scope) {
 	t.Helper()
 	r, _ := m.rules()
-	for _, c := range m.cases {
+	for _, c := range m.cases() {
 		in := caseInput(m, c)
 		roots, _, reject := read(&in)
 		if reject != nil {

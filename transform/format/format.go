@@ -42,7 +42,9 @@ func (c *catalogue) transform(in transform.Input) transform.Result {
 		return transform.Result{Reject: reject}
 	}
 	defer tree.Release()
-	o := opener{formats: c, settings: in.Settings}
+	o := openers.Get().(*opener)
+	defer o.release()
+	o.formats, o.settings = c, in.Settings
 	for _, root := range roots {
 		if !o.open(root) {
 			break

@@ -15,7 +15,7 @@ import (
 // text that is no JSON, what it says as JSON. The two take turns, so that a busy machine slows both.
 func BenchmarkTransformFormats(b *testing.B) {
 	for _, m := range builtIn().mappings {
-		largest := slices.MaxFunc(m.cases, func(a, b mappingCase) int { return len(a.input) - len(b.input) })
+		largest := slices.MaxFunc(m.cases(), func(a, b mappingCase) int { return len(a.input) - len(b.input) })
 		in := caseInput(m, largest)
 		floor := in.Value
 		if leaves, ok := plainText(string(in.Value), nil); ok {

@@ -27,7 +27,6 @@ type mapping struct {
 	signs   []sign // the record is of this format
 	strange []sign // it is of this source, and no detection
 	rules   func() (*rules, error)
-	cases   []mappingCase
 	hashed  string // name@hash
 	source  []byte // the file
 }
@@ -85,29 +84,32 @@ func mappingName(name, content string) string {
 // defaultOrder is that of a file without one.
 const defaultOrder = 100
 
-// parseMapping reads a file, all but its expressions. The hash leaves out the cases, which map nothing.
+// parseMapping reads a file, all but its expressions. The hash leaves out the cases, which map nothing. What is kept is the
+// file: its syntax tree takes many times the memory, and is made again where it is wanted.
 func parseMapping(file string, content []byte) (*mapping, error) {
+	m := &mapping{name: strings.TrimSuffix(file, ".yaml"), order: defaultOrder, source: content}
 	d := &decoder{file: file}
-	m := &mapping{name: strings.TrimSuffix(file, ".yaml"), order: defaultOrder}
-	var document yaml.Node
-	if err := yaml.Unmarshal(content, &document); err != nil {
-		return nil, d.yamlError(err)
-	}
-	root := d.root(&document)
-	mapped, _, _ := strings.Cut(string(content), "\ncases:\n")
-	if base := nodeAt(root, "extends"); base != nil {
-		mapped += d.extend(root, base)
-	}
+	root, base := d.parse(content)
 	d.header(m, root)
+	d.cases(nodeAt(root, "cases"))
 	if err := d.err(); err != nil {
 		return nil, err
 	}
-	m.hashed, m.source = mappingName(m.name, mapped), content
+	mapped, _, _ := strings.Cut(string(content), "\ncases:\n")
+	m.hashed = mappingName(m.name, mapped+base)
 	m.format = cmp.Or(m.format, m.name)
 	m.rules = sync.OnceValues(func() (*rules, error) {
 		d := &decoder{file: file, fold: m.fold}
+		root, _ := d.parse(content)
 		r := d.rules(root)
 		return r, d.err()
 	})
 	return m, nil
+}
+
+// cases are those of the file.
+func (m *mapping) cases() []mappingCase {
+	d := &decoder{file: m.name + ".yaml"}
+	root, _ := d.parse(m.source)
+	return d.cases(nodeAt(root, "cases"))
 }

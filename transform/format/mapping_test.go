@@ -18,7 +18,7 @@ func TestMappingsDoWhatTheirCasesSay(t *testing.T) {
 			if _, err := m.rules(); err != nil {
 				t.Fatal(err)
 			}
-			if len(m.cases) == 0 || m.title == "" || m.schema == "" {
+			if len(m.cases()) == 0 || m.title == "" || m.schema == "" {
 				t.Error("a mapping has a title, a schema and cases")
 			}
 			for _, difference := range builtIn().check(m) {

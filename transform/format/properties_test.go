@@ -19,7 +19,7 @@ import (
 // eachCase runs a test with every case of every mapping.
 func eachCase(t *testing.T, run func(t *testing.T, m *mapping, c mappingCase)) {
 	for _, m := range builtIn().mappings {
-		for _, c := range m.cases {
+		for _, c := range m.cases() {
 			t.Run(m.name+"/"+c.name, func(t *testing.T) { run(t, m, c) })
 		}
 	}
@@ -238,7 +238,7 @@ var update = flag.Bool("update", false, "write the golden file anew")
 func TestGoldenDocuments(t *testing.T) {
 	var got bytes.Buffer
 	for _, m := range builtIn().mappings {
-		for _, c := range m.cases {
+		for _, c := range m.cases() {
 			for i, line := range withoutRaw(t, Transform(caseInput(m, c))) {
 				fmt.Fprintf(&got, "%s | %s | %d | %s\n", m.hashed, c.name, i, line)
 			}
@@ -272,7 +272,7 @@ func TestGoldenDocuments(t *testing.T) {
 // FuzzFormats: whatever the bytes, no panic, and every document is valid.
 func FuzzFormats(f *testing.F) {
 	for _, m := range builtIn().mappings {
-		for _, c := range m.cases {
+		for _, c := range m.cases() {
 			f.Add([]byte(c.input))
 		}
 	}
@@ -341,7 +341,7 @@ func TestFormatsAreSafeForConcurrentUse(t *testing.T) {
 	}
 	var all []one
 	for _, m := range builtIn().mappings {
-		for _, c := range m.cases {
+		for _, c := range m.cases() {
 			in := caseInput(m, c)
 			all = append(all, one{in, withoutRaw(t, Transform(in))})
 		}
