@@ -47,11 +47,31 @@ const (
 	searchedIndexes = "aella-ser-*"
 )
 
+// Field is what documents can be searched by.
+type Field string
+
+// The fields.
+const (
+	ByDeliveryKey Field = "delivery_key"
+	ByDedupKey    Field = "dedup_key"
+	ByOrigID      Field = "orig_id"
+	ByID          Field = "_id"
+)
+
 // Find searches for the documents that carry deliveryKey. None found proves
 // nothing shortly after an insert: the index shows a document only after some
 // seconds. More than one are repeats; at most ten are returned.
 func (c *Client) Find(ctx context.Context, auth Authorization, deliveryKey string) ([]Stored, error) {
-	q := url.Values{"q": {"custom_ser_field." + c.cfg.Namespace + ".delivery_key:" + quote(deliveryKey)}}
+	return c.Search(ctx, auth, ByDeliveryKey, deliveryKey)
+}
+
+// Search is Find by any Field.
+func (c *Client) Search(ctx context.Context, auth Authorization, by Field, value string) ([]Stored, error) {
+	path := string(by)
+	if by == ByDeliveryKey || by == ByDedupKey {
+		path = "custom_ser_field." + c.cfg.Namespace + "." + path
+	}
+	q := url.Values{"q": {path + ":" + quote(value)}}
 	var answer struct {
 		TimedOut bool `json:"timed_out"`
 		Shards   struct {
@@ -71,7 +91,7 @@ func (c *Client) Find(ctx context.Context, auth Authorization, deliveryKey strin
 	for _, h := range answer.Hits.Hits {
 		// An index that splits the key into words finds others as well. To
 		// take one of them for ours would lose ours.
-		if h.key(c.cfg.Namespace) == deliveryKey {
+		if h.has(c.cfg.Namespace, by, value) {
 			found = append(found, Stored{Index: h.Index, ID: h.ID, Source: h.Source})
 		}
 	}
@@ -103,18 +123,47 @@ type hit struct {
 	Source jsontext.Value `json:"_source"`
 }
 
-// key is the delivery key in the document; empty if it has none.
-func (h hit) key(namespace string) string {
-	var source struct {
+// Ours is what a stored document says of where it came from.
+type Ours struct {
+	DeliveryKey string `json:"delivery_key"`
+	DedupKey    string `json:"dedup_key"`
+	Mapping     string `json:"mapping"`
+	Degraded    bool   `json:"degraded"`
+	Kafka       struct {
+		Topic     string `json:"topic"`
+		Partition int32  `json:"partition"`
+		Offset    int64  `json:"offset"`
+	} `json:"kafka"`
+}
+
+// Ours reads what we added to a document under this client's namespace; empty
+// if we did not.
+func (c *Client) Ours(s Stored) Ours { return ours(s.Source, c.cfg.Namespace) }
+
+func ours(source []byte, namespace string) (o Ours) {
+	var document struct {
 		Custom map[string]jsontext.Value `json:"custom_ser_field"`
 	}
-	var ours struct {
-		DeliveryKey string `json:"delivery_key"`
+	if json.Unmarshal(source, &document, lenient) != nil || json.Unmarshal(document.Custom[namespace], &o, lenient) != nil {
+		return Ours{}
 	}
-	if json.Unmarshal(h.Source, &source, lenient) != nil || json.Unmarshal(source.Custom[namespace], &ours, lenient) != nil {
-		return ""
+	return o
+}
+
+// has reports whether the document carries the value itself.
+func (h hit) has(namespace string, by Field, value string) bool {
+	switch by {
+	case ByID:
+		return h.ID == value
+	case ByOrigID:
+		var document struct {
+			OrigID string `json:"orig_id"`
+		}
+		return json.Unmarshal(h.Source, &document, lenient) == nil && document.OrigID == value
+	case ByDedupKey:
+		return ours(h.Source, namespace).DedupKey == value
 	}
-	return ours.DeliveryKey
+	return ours(h.Source, namespace).DeliveryKey == value
 }
 
 // quote makes v a phrase of the query language, so that nothing in it acts.

@@ -27,6 +27,9 @@ POST /simulator/variant            how this installation differs from the vendor
      {"success":"ok","errors":"json","lenient_status":true,"refresh_delay":"5s"}
 POST /simulator/revoke-tokens      every token issued so far answers 401
 POST /simulator/reset              empties the ledger and the index
+POST /simulator/remove?id=ID       takes a document out of the index
+POST /simulator/alter?id=ID        lays the members of the object that is sent over those of a document
+POST /simulator/repeat?id=ID       stores a copy of a document
 `
 
 // durations are written as "1m30s" and read back.
@@ -68,6 +71,7 @@ func (s *Server) controls() http.Handler {
 	mux.HandleFunc("POST /simulator/script", s.acceptScript)
 	mux.HandleFunc("POST /simulator/revoke-tokens", does(s.RevokeTokens))
 	mux.HandleFunc("POST /simulator/reset", does(s.Reset))
+	s.tampering(mux)
 	return mux
 }
 

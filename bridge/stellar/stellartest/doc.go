@@ -33,4 +33,7 @@
 //	POST /simulator/variant                how this installation differs: {"success":"ok","lenient_status":true}; {} is the page
 //	POST /simulator/revoke-tokens          every token issued so far answers 401
 //	POST /simulator/reset                  empties the ledger and the index
+//	POST /simulator/remove?id=ID           takes a document out of the index
+//	POST /simulator/alter?id=ID            lays the members of the object that is sent over those of a document
+//	POST /simulator/repeat?id=ID           stores a copy of a document
 package stellartest

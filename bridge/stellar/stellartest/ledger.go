@@ -53,9 +53,10 @@ type Stored struct {
 	DeliveryKey string    `json:"delivery_key,omitzero"`
 	DedupKey    string    `json:"dedup_key,omitzero"`
 	At          time.Time `json:"at"`
-	Request     int       `json:"request"` // Request.N of the insert
-	Told        bool      `json:"told"`    // its client was told so, in the documented way
-	Body        []byte    `json:"-"`       // as the platform stores it (_source); do not change it
+	Request     int       `json:"request"`          // Request.N of the insert
+	Told        bool      `json:"told"`             // its client was told so, in the documented way
+	Removed     bool      `json:"removed,omitzero"` // from the index, with Server.Remove
+	Body        []byte    `json:"-"`                // as the platform stores it (_source); do not change it
 
 	mergeKey string
 }

@@ -51,7 +51,7 @@ func (v *Variant) realIndex(d Stored) (index, docType string) {
 func (s *Server) get(v *activeVariant, index, id string) answer {
 	s.ledger.mu.Lock()
 	n, ok := s.ledger.byID[id]
-	if !ok {
+	if !ok || s.ledger.docs.at(n).Removed {
 		s.ledger.mu.Unlock()
 		name, _ := jsontext.AppendQuote(nil, index)
 		quoted, _ := jsontext.AppendQuote(nil, id)
@@ -100,7 +100,7 @@ func (s *Server) matching(v *activeVariant, q query) []Stored {
 	visible := s.cfg.Now().Add(-v.refresh)
 	var found []Stored
 	for _, d := range s.candidates(q) {
-		if d.At.After(visible) {
+		if d.Removed || d.At.After(visible) {
 			continue
 		}
 		fields := map[string]any{}
