@@ -113,7 +113,7 @@ func TestUsageAndPackageDocumentationAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	endpoint := regexp.MustCompile(`(GET|POST) +/simulator/[a-z-]*(\?after=N)?`)
-	if in, out := endpoint.FindAllString(string(doc), -1), endpoint.FindAllString(usage, -1); !slices.Equal(in[1:], out) || len(out) != 9 {
+	if in, out := endpoint.FindAllString(string(doc), -1), endpoint.FindAllString(usage, -1); !slices.Equal(in[1:], out) || len(out) != 12 {
 		t.Errorf("documented %q\nserved     %q", in[1:], out)
 	}
 }
