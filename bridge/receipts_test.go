@@ -219,7 +219,6 @@ func TestReceiptsTopicAwayHoldsNothingForLong(t *testing.T) {
 				if took := time.Since(begun); took > 2*time.Second {
 					t.Errorf("the stop took %v", took)
 				}
-				begun = time.Now()
 				m = w.start(func(c *bridge.Config) { writer, notes = w.withReceipts(c); c.RateLimit = rate })
 				time.Sleep(5 * time.Second)
 				back()
