@@ -322,7 +322,8 @@ func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transfo
 	if why.Reason == transform.InvalidJSON {
 		l.Stage = deadletter.StageConvert
 	}
-	l.FirstFailedAt, l.FailedAt = time.Now(), time.Now()
+	l.FailedAt = time.Now()
+	def(&l.FirstFailedAt, l.FailedAt)
 	r.note(part, PartOutcome{Reason: l.Reason, Document: doc})
 	return b.write(r, l)
 }
@@ -360,18 +361,19 @@ func (b *Bridge) deadLetter(d *document, reason string) error {
 	}
 	l.Certainty = string(d.certainty())
 	l.Attempts, l.HTTPStatus, l.HTTPBody = d.attempts, d.last.Status, b.cfg.Redact(d.last.Body)
-	l.FirstFailedAt, l.FailedAt = d.firstFailed, time.Now()
+	l.FailedAt = time.Now()
+	def(&l.FirstFailedAt, d.firstFailed)
 	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts, Doubts: b.doubts(d)})
 	return b.write(d.r, l)
 }
 
 func (b *Bridge) letter(r *record, part int, doc *transform.Document) deadletter.Letter {
-	var l deadletter.Letter
+	l := deadletter.Letter{Headers: r.k.Headers}
 	if r.reading.Letter != nil {
 		l = *r.reading.Letter
 	}
 	in := r.reading.Input
-	l.Key, l.Value, l.Headers, l.Timestamp = r.k.Key, r.k.Value, r.k.Headers, r.k.Timestamp
+	l.Key, l.Value, l.Timestamp = r.k.Key, r.k.Value, r.k.Timestamp
 	l.Topic, l.Partition, l.Offset, l.Part = in.Topic, in.Partition, in.Offset, part
 	l.Bridge, l.Instance, l.Group = b.cfg.Version, b.cfg.Instance, b.cfg.Group
 	if doc != nil {

@@ -18,8 +18,9 @@ type Reading struct {
 	Input transform.Input
 	Part  int                  // the one document of the record that is wanted; WholeRecord: all of them
 	Skip  transform.SkipReason // why the record is not wanted at all; empty: it is
-	// Letter is what a dead letter of the record starts from: how often it was
-	// redriven, and by which run. nil: from nothing.
+	// Letter is what a dead letter of the record starts from: its headers, when it
+	// first failed, how often it was redriven, and by which run. nil: from the
+	// record's headers alone.
 	Letter *deadletter.Letter
 }
 
@@ -32,7 +33,7 @@ type Outcome struct {
 	Reading Reading
 	Format  string        // that recognised it; empty: none did
 	Skip    string        // why all of it is no detection; empty: see Parts
-	Parts   []PartOutcome // a record that was refused as a whole has one, numbered WholeRecord
+	Parts   []PartOutcome // a record that was refused as a whole has one, numbered as what was wanted of it
 }
 
 // PartOutcome is what became of one document of a record: exactly one of Skip,

@@ -115,13 +115,14 @@ func (r *record) roomless() (units int, fresh bool) {
 	return r.units - r.room, !r.tried
 }
 
-// note keeps what became of a part.
+// note keeps what became of a part. A record that was refused as a whole has one
+// outcome, whichever part of it was wanted.
 func (r *record) note(part int, o PartOutcome) {
 	if r.outcomes == nil {
 		return
 	}
 	o.Part = part
-	r.outcomes[max(0, part)] = o
+	r.outcomes[min(max(0, part), len(r.outcomes)-1)] = o
 }
 
 // granted notes the room it was given.

@@ -25,7 +25,7 @@ type replay struct {
 
 func (w *world) replay(q backfill.Request) *replay {
 	q.Topics = []string{topic}
-	return &replay{w: w, request: q, run: backfill.Run{Admin: w.admin, Live: group, ID: "r1"}}
+	return &replay{w: w, request: q, run: backfill.Run{Admin: w.admin, Group: backfill.ReplayGroup(group, "r1"), ID: "r1"}}
 }
 
 // begin reads the plan, or makes and keeps it.
@@ -51,7 +51,7 @@ func (r *replay) join() (*member, *backfill.Ledger) {
 	r.w.t.Helper()
 	plan, ledger := r.begin(), new(backfill.Ledger)
 	return r.w.start(func(c *bridge.Config) {
-		c.Group, c.Bounded, c.RateLimit = r.run.Group(), true, 100
+		c.Group, c.Bounded, c.RateLimit = r.run.Group, true, 100
 		c.Read = func(k *kgo.Record) bridge.Reading { return plan.Reading(r.run.ID, k) }
 		c.Ended = ledger.Ended
 		if r.change != nil {

@@ -133,7 +133,7 @@ func TestPlanRefusesOffsetsOfWhatIsNotThere(t *testing.T) {
 
 // What a run keeps of a plan is what it reads back.
 func TestPlanIsReadBackAsItWasKept(t *testing.T) {
-	run := Run{Live: "g", ID: "r"}
+	run := Run{Group: ReplayGroup("g", "r"), ID: "r"}
 	l := logs{starts: offsetsOf(3, 10), ends: offsetsOf(3, 100), live: commitOf("g", 1, 50, 54, 55)}
 	maps.Copy(l.live["a"], commitOf("g", 2, 2000, 2002)["a"])
 	until := time.UnixMilli(1_750_000_000_123)
@@ -148,7 +148,7 @@ func TestPlanIsReadBackAsItWasKept(t *testing.T) {
 		}
 		for _, in := range p.Ranges {
 			got, end := run.readRange(began, in.Place), time.Time{}
-			if err := got.read(run.Group(), run.asItIs(p, in), &end); err != nil || !end.Equal(until) {
+			if err := got.read(run.Group, run.asItIs(p, in), &end); err != nil || !end.Equal(until) {
 				t.Fatal(end, err)
 			}
 			for offset := in.Start; offset < in.End; offset++ {

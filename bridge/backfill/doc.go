@@ -7,11 +7,16 @@
 //
 //	group                        a commit of it says of a partition
 //	<live>.backfill.<id>         where the run is, what is settled above, where it ends, of which time on nothing is its
-//	<live>.backfill.<id>.plan    where it began, and what the live group had settled then
+//	<letters>.redrive.<id>       the same of a redrive, which reads a dead-letter topic
+//	<either>.plan                where it began, and what the live group had settled then
 //
 // Three things are left out of a range: what the live group had not settled when the run began, since that is delivered
 // by it; what is later than the run's end in time, which is a property of each record, since timestamps do not ascend in a
 // log; and what an open transaction has not committed.
+//
+// A redrive knows more of each record than its offset: what has become of a dead letter stands in the handled topic, and is
+// acknowledged there before the offset counts as settled (Redrive). Two redrives at a time might send a letter twice, so
+// there is one (Alone).
 //
 // A plan, its ranges and what a record is to it are pure. Package bridge does the delivering: Plan.Reading, Ledger.Ended
 // and Yield.Begin are what its Config takes.

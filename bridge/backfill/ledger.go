@@ -46,12 +46,15 @@ func (l *Ledger) Ended(_ context.Context, o bridge.Outcome) error {
 		default:
 			l.c.Skipped[part.Skip]++
 		}
-		if part.Delivered && part.Doubts > 0 || part.Doubts > 1 {
+		if repeats(part) {
 			l.c.Repeats++
 		}
 	}
 	return nil
 }
+
+// repeats reports whether the document may be stored more than once.
+func repeats(p bridge.PartOutcome) bool { return p.Delivered && p.Doubts > 0 || p.Doubts > 1 }
 
 // Counts returns what was counted so far.
 func (l *Ledger) Counts() Counts {

@@ -121,7 +121,7 @@ const (
 
 // Reading says what a record is to the run of this id.
 func (p Plan) Reading(id string, k *kgo.Record) bridge.Reading {
-	r := bridge.Reading{Part: bridge.WholeRecord, Letter: &deadletter.Letter{Run: id}, Input: transform.Input{
+	r := bridge.Reading{Part: bridge.WholeRecord, Letter: &deadletter.Letter{Headers: k.Headers, Run: id}, Input: transform.Input{
 		Value: k.Value, Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Timestamp: k.Timestamp, ReplayID: id}}
 	switch in, found := p.find(Place{k.Topic, k.Partition}); {
 	case found && !in.live.has(k.Offset):

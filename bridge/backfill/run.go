@@ -18,16 +18,21 @@ import (
 // Run is a run by its id. What it is, and how far, stands in Kafka alone.
 type Run struct {
 	Admin *kadm.Client
-	Live  string // the group beside which it runs, and after which it is called
+	Group string // ReplayGroup or RedriveGroup: its members share the work, its commits say where the run is and where it ends
 	ID    string
 }
 
-// Group is the run's consumer group: its members share the work, its commits say where the run is and where it ends.
-func (r Run) Group() string { return r.Live + ".backfill." + r.ID }
+// ReplayGroup is the consumer group of a replay beside a live group.
+func ReplayGroup(live, id string) string { return live + ".backfill." + id }
+
+// RedriveGroup is the consumer group of a redrive of a dead-letter topic.
+func RedriveGroup(topic, id string) string { return redriveGroups(topic) + id }
+
+func redriveGroups(topic string) string { return topic + ".redrive." }
 
 // beginning is a group without members. Its commits say of each partition where the run began, and what the live group
 // had settled then.
-func (r Run) beginning() string { return r.Group() + ".plan" }
+func (r Run) beginning() string { return r.Group + ".plan" }
 
 // Seed keeps the plan for everybody who takes part in the run, unless somebody else was first; Read tells which one
 // stands. The group's own commits come last: with them the run has begun.
@@ -35,7 +40,7 @@ func (r Run) Seed(ctx context.Context, p Plan) error {
 	if err := r.commit(ctx, r.beginning(), p, r.asItBegan); err != nil {
 		return err
 	}
-	err := r.commit(ctx, r.Group(), p, r.asItIs)
+	err := r.commit(ctx, r.Group, p, r.asItIs)
 	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.NonEmptyGroup) {
 		return nil // the group has members by now, and so its commits
 	}
@@ -63,7 +68,7 @@ func (r Run) asItIs(p Plan, in Range) kadm.Offset {
 		m.Until = new(p.Until.UnixMilli())
 	}
 	return kadm.Offset{Topic: in.Topic, Partition: in.Partition, At: in.At, LeaderEpoch: -1,
-		Metadata: m.Encode(r.Group(), in.Topic, in.Partition, in.At, 0)}
+		Metadata: m.Encode(r.Group, in.Topic, in.Partition, in.At, 0)}
 }
 
 // asItBegan takes an end of all that is settled for its base where nobody was asked: a base has a highest value.
@@ -80,7 +85,7 @@ func (r Run) asItBegan(_ Plan, in Range) kadm.Offset {
 
 // Read returns the plan that was kept, and how far the run is. False: it has not begun.
 func (r Run) Read(ctx context.Context, topics []string) (p Plan, begun bool, err error) {
-	commits, err := commitsOf(ctx, r.Admin, r.Group())
+	commits, err := commitsOf(ctx, r.Admin, r.Group)
 	if err != nil || len(commits) == 0 {
 		return Plan{}, false, err
 	}
@@ -94,7 +99,7 @@ func (r Run) Read(ctx context.Context, topics []string) (p Plan, begun bool, err
 	for _, ids := range commits {
 		for _, c := range ids {
 			in := r.readRange(began, Place{c.Topic, c.Partition})
-			if err := in.read(r.Group(), c.Offset, &p.Until); err != nil {
+			if err := in.read(r.Group, c.Offset, &p.Until); err != nil {
 				return Plan{}, false, err
 			}
 			p.Ranges = append(p.Ranges, in)
@@ -157,7 +162,7 @@ func (in *Range) read(group string, c kadm.Offset, until *time.Time) error {
 // Progress returns the plan with how far the run is now. What the group has no commit of any more, since its topic was
 // deleted, stays as it was.
 func (r Run) Progress(ctx context.Context, p Plan) (Plan, error) {
-	commits, err := commitsOf(ctx, r.Admin, r.Group())
+	commits, err := commitsOf(ctx, r.Admin, r.Group)
 	if err != nil {
 		return p, err
 	}
@@ -165,7 +170,7 @@ func (r Run) Progress(ctx context.Context, p Plan) (Plan, error) {
 	for i := range p.Ranges {
 		in := &p.Ranges[i]
 		if c, ok := commits.Lookup(in.Topic, in.Partition); ok {
-			if err := in.read(r.Group(), c.Offset, &p.Until); err != nil {
+			if err := in.read(r.Group, c.Offset, &p.Until); err != nil {
 				return p, err
 			}
 		}

@@ -83,8 +83,11 @@ func (f *Filter) mayHold(partition int32) bool {
 		(len(f.Places) == 0 || slices.ContainsFunc(f.Places, func(p Place) bool { return p.Partition == partition }))
 }
 
-// narrow cuts a span to the places that are meant.
-func (f *Filter) narrow(s Span) Span {
+// Narrow cuts a span to where letters that are meant can be; nothing is left of one that can hold none.
+func (f *Filter) Narrow(s Span) Span {
+	if !f.mayHold(s.Partition) {
+		return Span{s.Partition, s.End, s.End}
+	}
 	if len(f.Places) == 0 {
 		return s
 	}
@@ -94,5 +97,6 @@ func (f *Filter) narrow(s Span) Span {
 			first, end = min(first, p.Offset), max(end, p.Offset+1)
 		}
 	}
-	return Span{s.Partition, max(s.Start, first), min(s.End, end)}
+	start := min(max(s.Start, first), s.End)
+	return Span{s.Partition, start, max(start, min(s.End, end))}
 }

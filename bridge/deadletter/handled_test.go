@@ -125,7 +125,7 @@ func FuzzPlace(f *testing.F) {
 // The compact set says of each letter what a map would.
 func TestFatesAreThoseThatWereSet(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	got, want := make(fates), make(map[Place]Fate)
+	got, want := new(fates), make(map[Place]Fate)
 	place := func() Place { return Place{random.Int32N(3), random.Int64N(3 * fatePage)} }
 	for range 20_000 {
 		p, fate := place(), Fates()[random.IntN(len(fateNames))]

@@ -135,6 +135,12 @@ func (l Letter) following(earlier []Letter) Letter {
 	return l
 }
 
+// Redriven is what the next dead letter of the record starts from, if it fails again in the run of this id. Of the first one
+// stay the source's headers, the first failure and what was left out; whoever gives the record up says the rest.
+func (l Letter) Redriven(run string) Letter {
+	return Letter{Headers: l.Headers, FirstFailedAt: l.FirstFailedAt, LeftOut: l.LeftOut, Redrives: l.Redrives + 1, Run: run}
+}
+
 // Parse reads a dead letter: by our headers, else by Kafka Connect's, which say less. It shares memory with r.
 // The error is [ErrNotALetter], or says which header cannot be read.
 func Parse(r *kgo.Record) (Letter, error) {

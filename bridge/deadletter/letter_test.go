@@ -163,6 +163,33 @@ func TestKafkaConnectsLettersAreRead(t *testing.T) {
 	}
 }
 
+// What fails again after a redrive is the same record with one set of headers, whoever wrote the first letter.
+func TestRedrivenLetterThatFailsAgainKeepsWhatItWas(t *testing.T) {
+	originals := []kgo.RecordHeader{{Key: "a"}, {Key: "traceparent", Value: []byte("t")}}
+	first := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	own := Letter{Topic: "t", Partition: 3, Offset: 7, Part: 2, Reason: "http_400", HTTPStatus: 400, Attempts: 4, FirstFailedAt: first, Redrives: 1,
+		LeftOut: LeftOutHeaders, Headers: originals}.Record("x")
+	connect := &kgo.Record{Headers: append(slices.Clone(originals), kgo.RecordHeader{Key: connectTopic, Value: []byte("t")},
+		kgo.RecordHeader{Key: connectPartition, Value: []byte("3")}, kgo.RecordHeader{Key: connectOffset, Value: []byte("7")},
+		kgo.RecordHeader{Key: connectPrefix + "exception.stacktrace", Value: []byte("at org")})}
+	for name, r := range map[string]*kgo.Record{"own": own, "connect": connect} {
+		l, err := Parse(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := l.Redriven("r2")
+		again.Topic, again.Partition, again.Offset, again.Part, again.Reason = l.Topic, l.Partition, l.Offset, l.Part, "missing_field"
+		second, err := Parse(again.Record("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sameHeaders(second.Headers, originals) || second.Redrives != l.Redrives+1 || second.Run != "r2" || second.Part != l.Part ||
+			!second.FirstFailedAt.Equal(l.FirstFailedAt) || second.LeftOut != l.LeftOut || second.HTTPStatus != 0 || second.Offset != 7 {
+			t.Errorf("%s: %+v", name, second)
+		}
+	}
+}
+
 func TestDamagedLetterSaysWhatIsWrong(t *testing.T) {
 	own := func(schema, topic, partition, offset string) []kgo.RecordHeader {
 		return []kgo.RecordHeader{

@@ -67,6 +67,21 @@ func (w *MarkWriter) Write(ctx context.Context, marks ...Mark) error {
 	return nil
 }
 
+// Ready returns nil when the handled topic exists, after creating it if need be and allowed. It ends with ctx.
+func (w *MarkWriter) Ready(ctx context.Context) error {
+	topics, err := w.admin.ListTopics(kadm.WithAuthorizedOps(ctx), w.topic) // past the client's cache
+	if err == nil {
+		err = topics[w.topic].Err
+	}
+	if isUnknownTopic(err) && w.cfg.Create {
+		err = w.create(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("find or create %s: %s%w", w.topic, w.advice(err), w.dials.inTime(ctx, err))
+	}
+	return nil
+}
+
 // produce creates the topic if it is missing, if it may, and tries again.
 func (w *MarkWriter) produce(ctx context.Context, records []*kgo.Record) (err error) {
 	for range 3 {

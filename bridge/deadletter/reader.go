@@ -12,7 +12,7 @@ import (
 // nothing and joins no group; its memory does not grow with the number of letters but by half a byte each.
 type Reader struct {
 	*Log             // of the dead-letter topic
-	Damaged    int64 // marks that cannot be read; each leaves its letter as the mark before said
+	Damaged    int64 // marks, when it was opened, that cannot be read; each leaves its letter as the mark before said
 	handled    *Log  // nil: nobody has handled anything yet
 	fates      fates
 	OnProgress func(read int64) // called with the offsets passed since the last call, now and then. May be nil
@@ -25,23 +25,26 @@ func OpenReader(ctx context.Context, options []kgo.Opt, topic string) (*Reader, 
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{Log: letters, fates: make(fates)}
+	r := &Reader{Log: letters}
 	r.handled, err = OpenLog(ctx, options, HandledTopic(topic)) // its end after the letters': a mark is younger than its letter
 	if errors.Is(err, ErrNoTopic) {
 		return r, nil
 	}
 	if err == nil {
-		err = r.eachMark(ctx, func(m Mark) {
-			if s, ok := r.Span(m.Place.Partition); ok && s.Start <= m.Place.Offset && m.Place.Offset < s.End {
-				r.fates.set(m.Place, m.Fate) // others are of letters that are gone, or of none: they must not cost memory
-			}
-		})
+		err = r.eachMark(ctx, r.note)
 	}
 	if err != nil {
 		r.Close()
 		return nil, fmt.Errorf("read what became of dead letters: %w", err)
 	}
 	return r, nil
+}
+
+// note keeps what became of a letter. Other marks are of letters that are gone, or of none: they must not cost memory.
+func (r *Reader) note(m Mark) {
+	if s, ok := r.Span(m.Place.Partition); ok && s.Start <= m.Place.Offset && m.Place.Offset < s.End {
+		r.fates.set(m.Place, m.Fate)
+	}
 }
 
 // Close ends the reader's connections.
@@ -63,11 +66,9 @@ func (r *Reader) eachMark(ctx context.Context, f func(Mark)) error {
 			if record.Attrs.IsControl() {
 				return nil
 			}
-			m, err := ParseMark(record)
-			switch {
-			case err != nil:
+			if m, err := ParseMark(record); err != nil {
 				r.Damaged++
-			case m.Fate == Open || m.isOf(r.ID):
+			} else if m.Fate == Open || m.isOf(r.ID) {
 				f(m)
 			}
 			return nil
@@ -79,7 +80,34 @@ func (r *Reader) eachMark(ctx context.Context, f func(Mark)) error {
 	return nil
 }
 
-// Fate is what became of the letter, as of when the reader was opened.
+// Follow takes in what becomes of letters after the reader was opened, by whomever, until ctx ends; it never gives up
+// before. There is nothing to follow if there was no handled topic then.
+func (r *Reader) Follow(ctx context.Context) error {
+	if r.handled == nil {
+		return nil
+	}
+	from := make(map[int32]kgo.Offset)
+	for _, s := range r.handled.Spans {
+		from[s.Partition] = kgo.NewOffset().At(s.End)
+	}
+	client, err := kgo.NewClient(append(r.options[:len(r.options):len(r.options)],
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.handled.Topic: from}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxBytes(fetchBytes), kgo.DisableClientMetrics())...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client for %s: %w", r.handled.Topic, err)
+	}
+	defer client.Close()
+	for ctx.Err() == nil {
+		for record := range client.PollRecords(ctx, pollRecords).RecordsAll() { // errors heal, or the run meets the same ones
+			if m, err := ParseMark(record); err == nil && (m.Fate == Open || m.isOf(r.ID)) {
+				r.note(m)
+			}
+		}
+	}
+	return nil
+}
+
+// Fate is what became of the letter, as of when the reader was opened, or as far as Follow has come.
 func (r *Reader) Fate(p Place) Fate { return r.fates.of(p) }
 
 // Marks reads the last marks of these letters; one that nobody has handled is left out.
@@ -111,17 +139,14 @@ var errEnough = errors.New("enough")
 // The entry and its record are f's to keep.
 func (r *Reader) Each(ctx context.Context, meant Filter, f func(*Entry) (more bool, err error)) error {
 	for _, s := range r.Spans {
-		if !meant.mayHold(s.Partition) {
-			continue
-		}
-		s = meant.narrow(s)
+		s = meant.Narrow(s)
 		passed := s.Start
 		err := r.Read(ctx, s, func(record *kgo.Record) error {
 			passed = r.progress(passed, record.Offset+1, false)
 			if record.Attrs.IsControl() {
 				return nil
 			}
-			e := r.entry(record)
+			e := r.Entry(record)
 			if !meant.Matches(e) {
 				return nil
 			}
@@ -152,7 +177,8 @@ func (r *Reader) progress(passed, now int64, last bool) int64 {
 	return now
 }
 
-func (r *Reader) entry(record *kgo.Record) *Entry {
+// Entry reads a record of the topic.
+func (r *Reader) Entry(record *kgo.Record) *Entry {
 	e := &Entry{Place: Place{record.Partition, record.Offset}, Record: record}
 	e.Letter, e.Err = Parse(record)
 	e.Fate = r.Fate(e.Place)

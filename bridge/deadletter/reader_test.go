@@ -162,7 +162,7 @@ func TestLastMarkOfALetterCounts(t *testing.T) {
 		if err != nil || len(found) != 1 || found[Place{0, 0}].Because != "last" {
 			t.Errorf("marks %+v, %v", found, err)
 		}
-		if len(r.fates[7]) > 0 {
+		if len(r.fates.pages) != 1 {
 			t.Error("a mark of no letter costs memory")
 		}
 	})
@@ -221,6 +221,37 @@ func TestSilentBrokerIsAnErrorInTime(t *testing.T) {
 		mustSay(t, err, "dial")
 		if took := time.Since(begun); took > 2*askWait {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// What becomes of a letter while a long command runs must reach it, also when nobody had handled any before.
+func TestFollowedReaderLearnsOfMarks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kfake.SeedTopics(2, dlq))
+		w.fill(6)
+		marks := w.marks()
+		for range 2 {
+			if err := marks.Ready(seconds(t, 30)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := w.reader()
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error)
+		go func() { ended <- r.Follow(ctx) }()
+		for _, fate := range []Fate{Redriven, Parked} {
+			if err := marks.Write(seconds(t, 30), Mark{Place: Place{0, 1}, Fate: fate}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // of the bubble
+			if got := r.Fate(Place{0, 1}); got != fate || r.Fate(Place{0, 2}) != Open {
+				t.Errorf("1 is %s, want %s", got, fate)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }
