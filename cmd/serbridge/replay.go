@@ -1,25 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
-	"math/rand/v2"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/backfill"
-	"serbridge/bridge/secret"
 )
 
 const replayHelp = `Delivers a range of topics once more, from bounds that are resolved once, and ends by itself.
@@ -52,28 +43,14 @@ Exit code 0 when the run is complete, also if it was before; 1 when it was inter
 
 // replay is one run of `serbridge replay`.
 type replay struct {
-	*program
-	topics           []string
+	boundedRun
 	from, to         []string
 	includeUnsettled bool
 	dryRun           bool
-	rate             float64
-	maxInFlight      int
 	limit            int64
 	output           string
 	status           string
 	yield            bool
-	runID            string
-	verbose, json    bool
-
-	flags    *pflag.FlagSet
-	settings settings
-	redactor *secret.Redactor
-	client   *kgo.Client
-	admin    *kadm.Client
-	run      backfill.Run
-	resumed  bool // the run had begun before
-	show     *replayShow
 }
 
 const (
@@ -81,55 +58,45 @@ const (
 	asMapped      = "as-mapped"
 	yieldPatience = 30 * time.Second
 	oldAfter      = 24 * time.Hour // records older than this want a status
-	planWithin    = 30 * time.Second
 )
 
 func newReplayCommand(p *program) *cobra.Command {
-	r := &replay{program: p}
+	r := &replay{boundedRun: boundedRun{program: p, name: "replay"}}
 	cmd := &cobra.Command{
 		Use:   "replay TOPIC…",
 		Short: "Delivers a time or offset range of topics once more",
 		Long:  replayHelp,
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, topics []string) error {
-			r.topics, r.flags = topics, cmd.Flags()
+			r.topics, r.words = topics, append([]string{"replay"}, topics...)
 			return r.start(cmd.Context())
 		},
 	}
 	f := cmd.Flags()
+	r.addFlags(f)
 	f.StringArrayVar(&r.from, "from", nil, "where the range begins")
 	f.StringArrayVar(&r.to, "to", []string{"now"}, "where the range ends")
 	f.BoolVar(&r.includeUnsettled, "include-unsettled", false, "take also what the live group has not settled: it is delivered twice if that goes on")
 	f.BoolVar(&r.dryRun, "dry-run", false, "read, transform and count; send and commit nothing")
-	f.Float64Var(&r.rate, "rate", 0, "requests per second of the run (default RATE_LIMIT; needed when that is 0)")
-	f.IntVar(&r.maxInFlight, "max-in-flight", 0, "requests of one process at a time (default MAX_IN_FLIGHT)")
 	f.Int64Var(&r.limit, "limit", 0, "at most so many offsets, spread evenly over the partitions; 0: all")
 	f.StringVar(&r.output, "output", toInsert, "insert_ser, a file for the documents, or - for standard output")
 	f.StringVar(&r.status, "status", "", "event_status of every document: Closed, Ignored, or as-mapped")
 	f.BoolVar(&r.yield, "yield", true, "stop while the live group is more than 30 s behind")
-	f.StringVar(&r.runID, "run-id", "", "name of the run, to share or resume it (default: a new one)")
-	f.BoolVar(&r.verbose, "verbose", false, "progress of each partition")
-	f.BoolVar(&r.json, "json", false, "JSON lines on standard output: plan, progress, and the ledger at the end")
 	return cmd
 }
 
-var runIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
 // check finds what is wrong with the command line alone.
 func (r *replay) check() error {
+	if err := r.checkFlags(); err != nil {
+		return err
+	}
 	switch {
-	case !(r.rate >= 0) || math.IsInf(r.rate, 0) || r.flags.Changed("rate") && r.rate == 0:
-		return errors.New("--rate wants a number of requests per second above 0")
-	case r.maxInFlight < 0 || r.maxInFlight > 4096:
-		return errors.New("--max-in-flight wants a number from 1 to 4096")
 	case r.limit < 0:
 		return errors.New("--limit wants a number of offsets above 0")
 	case r.output == "":
 		return errors.New("--output wants insert_ser, a file, or - for standard output")
 	case r.output == "-" && r.json:
 		return errors.New("--json and --output - both want standard output: write the documents to a file")
-	case r.runID != "" && !runIDPattern.MatchString(r.runID):
-		return errors.New("--run-id wants 1 to 64 letters, digits, '.', '_' and '-'")
 	case !slices.Contains([]string{"", "Closed", "Ignored", asMapped}, r.status):
 		return errors.New("--status wants Closed, Ignored or as-mapped")
 	}
@@ -145,30 +112,9 @@ func (r *replay) check() error {
 func (r *replay) sends() bool { return r.output == toInsert && !r.dryRun }
 
 // load reads the settings of `run`, with the run's topics.
-func (r *replay) load() (err error) {
-	environ := maps.Clone(r.environ)
-	if environ == nil {
-		environ = make(map[string]string)
-	}
+func (r *replay) load() error {
 	r.topics = slices.Compact(slices.Sorted(slices.Values(r.topics)))
-	environ["KAFKA_TOPICS"] = strings.Join(r.topics, ",")
-	if environ["LOG_LEVEL"] == "" {
-		environ["LOG_LEVEL"] = "warn" // the progress says the rest
-	}
-	r.redactor = new(secret.Redactor)
-	load := loadReadingSettings
-	if r.sends() {
-		load = loadSettings
-	}
-	if r.settings, err = load(environ, r.redactor); err != nil {
-		return err
-	}
-	d := &r.settings.Delivery
-	d.RateLimit, d.MaxInFlight = cmp.Or(r.rate, d.RateLimit), cmp.Or(r.maxInFlight, d.MaxInFlight)
-	if d.RateLimit == 0 && r.sends() {
-		return usageError{errors.New("RATE_LIMIT is 0, so nothing bounds a replay: say how many requests per second it may send with --rate")}
-	}
-	return nil
+	return r.loadSettings(r.sends(), map[string]string{"KAFKA_TOPICS": strings.Join(r.topics, ",")})
 }
 
 func (r *replay) start(ctx context.Context) error {
@@ -187,8 +133,7 @@ func (r *replay) start(ctx context.Context) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--to: %w", err)}
 	}
-	r.show = newReplayShow(r)
-	if err := r.connect(); err != nil {
+	if err := r.connect(func(id string) string { return backfill.ReplayGroup(r.settings.Kafka.Group, id) }); err != nil {
 		return err
 	}
 	defer r.client.Close()
@@ -213,37 +158,9 @@ func (r *replay) zone() *time.Location {
 	return time.UTC
 }
 
-// connect makes the command's own client, which plans, watches and tells.
-func (r *replay) connect() error {
-	options, err := r.kafkaOptions()
-	if err != nil {
-		return usageError{err}
-	}
-	if r.client, err = kgo.NewClient(append(options, kgo.DisableClientMetrics())...); err != nil {
-		return fmt.Errorf("make Kafka client: %w", err)
-	}
-	r.admin = kadm.NewClient(r.client)
-	id := r.runID
-	if id == "" {
-		id = fmt.Sprintf("%s-%04x", time.Now().UTC().Format("20060102t150405z"), rand.N(1<<16))
-	}
-	r.run = backfill.Run{Admin: r.admin, Live: r.settings.Kafka.Group, ID: id}
-	return nil
-}
-
-func (r *replay) kafkaOptions() ([]kgo.Opt, error) {
-	c := r.settings.Kafka.config(r.redactor)
-	c.ClientID = instance()
-	options, err := c.Options()
-	if err != nil {
-		return nil, err
-	}
-	return append(options, kgo.WithLogger(newKafkaLogger(r.show.log))), nil
-}
-
 // plan reads the run's bounds, or resolves and keeps them. nil: there is nothing to do, which was said.
 func (r *replay) plan(ctx context.Context, from, to backfill.Bound) (*backfill.Plan, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, planWithin, errors.New("Kafka has not answered within "+planWithin.String()))
+	ctx, cancel := planning(ctx)
 	defer cancel()
 	plan, begun, err := r.run.Read(ctx, r.topics)
 	if err != nil {
@@ -257,7 +174,7 @@ func (r *replay) plan(ctx context.Context, from, to backfill.Bound) (*backfill.P
 			return nil, r.explain(ctx, err)
 		}
 	}
-	r.show.plan(plan)
+	r.sayPlan(plan)
 	if plan.Complete() {
 		return nil, nil
 	}
@@ -278,21 +195,6 @@ func (r *replay) request(from, to backfill.Bound) backfill.Request {
 	return q
 }
 
-// seed keeps the plan and reads back which one stands.
-func (r *replay) seed(ctx context.Context, plan backfill.Plan) (*backfill.Plan, error) {
-	if err := r.run.Seed(ctx, plan); err != nil {
-		return nil, r.explain(ctx, err)
-	}
-	kept, begun, err := r.run.Read(ctx, r.topics)
-	if err == nil && !begun {
-		err = fmt.Errorf("read back the bounds of run %s: group %s has no commit", r.run.ID, r.run.Group())
-	}
-	if err != nil {
-		return nil, r.explain(ctx, err)
-	}
-	return &kept, nil
-}
-
 func (r *replay) checkStatus(ctx context.Context, plan backfill.Plan) error {
 	if r.status != "" {
 		return nil
@@ -306,43 +208,4 @@ func (r *replay) checkStatus(ctx context.Context, plan backfill.Plan) error {
 			"say with --status what they arrive as: Closed, Ignored, or as-mapped for what each detection says")}
 	}
 	return nil
-}
-
-// explain adds what to do about Kafka.
-func (r *replay) explain(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%w: check KAFKA_BROKERS and the network: %w", context.Cause(ctx), err)
-	}
-	return fmt.Errorf("plan replay: %w", err)
-}
-
-// resumeCommand is the command line that goes on with the run.
-func (r *replay) resumeCommand() string {
-	words := append([]string{"serbridge", "replay"}, r.topics...)
-	r.flags.Visit(func(f *pflag.Flag) {
-		switch values := f.Value.(type) {
-		case pflag.SliceValue:
-			for _, v := range values.GetSlice() {
-				words = append(words, "--"+f.Name, v)
-			}
-		default:
-			if f.Name != "run-id" {
-				words = append(words, "--"+f.Name+"="+f.Value.String())
-			}
-		}
-	})
-	words = append(words, "--run-id", r.run.ID)
-	for i, w := range words {
-		words[i] = shellWord(w)
-	}
-	return strings.Join(words, " ")
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9@%+=:,./_-]+$`)
-
-func shellWord(w string) string {
-	if plainWord.MatchString(w) {
-		return w
-	}
-	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 }

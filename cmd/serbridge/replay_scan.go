@@ -123,7 +123,7 @@ func (r *replay) rehearse(ctx context.Context, plan backfill.Plan) error {
 	if err != nil {
 		return fmt.Errorf("rehearse replay: %w", err)
 	}
-	r.show.findings(found, r.settings.Delivery.RateLimit)
+	r.sayFindings(found, r.settings.Delivery.RateLimit)
 	return nil
 }
 
@@ -147,7 +147,7 @@ func (r *replay) exportTo(ctx context.Context, plan backfill.Plan, out io.Writer
 	if err = errors.Join(err, w.Flush()); err != nil {
 		return fmt.Errorf("write documents: %w", err)
 	}
-	r.show.findings(found, 0)
+	r.sayFindings(found, 0)
 	return nil
 }
 

@@ -205,12 +205,12 @@ func TestReplayLeavesNoHalfFile(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r := &replay{program: &program{stdout: new(bytes.Buffer), stderr: new(bytes.Buffer), environ: w.environ}, topics: []string{"t"},
-		output: filepath.Join(dir, "out")}
+	p := &program{stdout: new(bytes.Buffer), stderr: new(bytes.Buffer), environ: w.environ}
+	r := &replay{boundedRun: boundedRun{program: p, topics: []string{"t"}}, output: filepath.Join(dir, "out")}
 	if err := r.load(); err != nil {
 		t.Fatal(err)
 	}
-	r.show, r.admin = newReplayShow(r), w.admin
+	r.admin = w.admin
 	plan, err := backfill.Resolve(t.Context(), w.admin, backfill.Request{Topics: r.topics})
 	if err != nil {
 		t.Fatal(err)
@@ -289,8 +289,7 @@ func TestReplayInterruptedSaysHowToGoOn(t *testing.T) {
 
 func TestReplayOfADeletedTopicSaysSo(t *testing.T) {
 	w := newReplayWorld(t, 1, recently)
-	r := &replay{topics: []string{"t"}, admin: w.admin}
-	watch := &replayWatch{replay: r, ids: make(map[string]kadm.TopicID), gone: make(map[string]int)}
+	watch := &runWatch{boundedRun: &boundedRun{topics: []string{"t"}, admin: w.admin}, ids: make(map[string]kadm.TopicID), gone: make(map[string]int)}
 	look := func(want string) {
 		t.Helper()
 		err := watch.lookAtTopics(t.Context())

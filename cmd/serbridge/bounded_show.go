@@ -1,0 +1,279 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"serbridge/bridge/backfill"
+)
+
+// runShow tells how a run goes: a bar on a terminal, a plain line now and then elsewhere, or JSON lines. Progress goes
+// to standard error, what a script would read to standard output.
+type runShow struct {
+	r     *boundedRun
+	log   *slog.Logger
+	begun time.Time
+
+	mu    sync.Mutex
+	bar   bool // a bar stands on the terminal
+	last  time.Time
+	speed speed
+	words string // that the progress says besides, and in JSON
+	state map[string]any
+}
+
+func newRunShow(r *boundedRun) *runShow {
+	s := &runShow{r: r, begun: time.Now(), last: time.Now()}
+	s.log = newLogger(overBar{s}, r.settings.Process, r.stderrIsTerminal, r.redactor)
+	return s
+}
+
+// overBar writes log lines where the bar stood.
+type overBar struct{ s *runShow }
+
+func (o overBar) Write(b []byte) (int, error) {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	o.s.clear()
+	return o.s.r.stderr.Write(b)
+}
+
+const (
+	barEvery  = time.Second
+	lineEvery = 10 * time.Second
+	jsonEvery = time.Second
+)
+
+// clear takes the bar away. Called with mu held.
+func (s *runShow) clear() {
+	if s.bar {
+		fmt.Fprint(s.r.stderr, "\r\x1b[K")
+		s.bar = false
+	}
+}
+
+// say writes a line for a person; with --json there is nobody.
+func (s *runShow) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.r.json {
+		return
+	}
+	s.clear()
+	fmt.Fprintln(s.r.stderr, escape(fmt.Sprintf(format, args...)))
+}
+
+// event writes a JSON line, if they are wanted.
+func (s *runShow) event(kind string, of any) {
+	if !s.r.json {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = json.NewEncoder(s.r.stdout).Encode(map[string]any{"type": kind, "run": s.r.run.ID, kind: of})
+}
+
+// due reports whether it is time to show progress again, and that it is shown now. Called with mu held.
+func (s *runShow) due() bool {
+	every := lineEvery
+	switch {
+	case s.r.json:
+		every = jsonEvery
+	case s.r.stderrIsTerminal:
+		every = barEvery
+	}
+	now := time.Now()
+	if now.Sub(s.last) < every-every/10 {
+		return false
+	}
+	s.last = now
+	return true
+}
+
+// partitionPlan is one partition in JSON.
+type partitionPlan struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Start     int64  `json:"start"`
+	At        int64  `json:"at"`
+	End       int64  `json:"end"`
+	Left      int64  `json:"left"`
+}
+
+func partitionPlans(p backfill.Plan) (all []partitionPlan) {
+	for _, r := range p.Ranges {
+		if r.Total() > 0 {
+			all = append(all, partitionPlan{r.Topic, r.Partition, r.Start, r.At, r.End, r.Left()})
+		}
+	}
+	return all
+}
+
+func (s *runShow) partitions(p backfill.Plan) {
+	for _, r := range p.Ranges {
+		if r.Total() > 0 {
+			s.say("  %-30s %12d of %12d, at offset %d of %d", r.Place, r.Total()-r.Left(), r.Total(), r.At, r.End)
+		}
+	}
+}
+
+// note is what the progress says besides from now on.
+func (s *runShow) note(words string, fields map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.words, s.state = words, fields
+}
+
+// progress shows how far the run is, all of its processes together; what is counted is this one's.
+func (s *runShow) progress(p backfill.Plan, counted string, fields map[string]any, troubles []string) {
+	s.mu.Lock()
+	total, left := p.Total(), p.Left()
+	rate := s.speed.at(time.Now(), total-left)
+	show, words, state := s.due(), s.words, s.state
+	s.mu.Unlock()
+	if !show {
+		return
+	}
+	event := map[string]any{"done": total - left, "total": total, "rate": rate, "eta_seconds": eta(left, rate).Seconds(),
+		"troubles": troubles, "partitions": partitionPlans(p)}
+	maps.Copy(event, fields)
+	maps.Copy(event, state)
+	s.event("progress", event)
+	text := barText(total-left, total, rate, s.r.stderrIsTerminal) + ", " + counted
+	if words != "" {
+		text += ", " + words
+	}
+	if len(troubles) > 0 {
+		text += "; held: " + troubles[0]
+	}
+	s.line(text)
+	if s.r.verbose && !s.r.stderrIsTerminal {
+		s.partitions(p)
+	}
+}
+
+// scanned shows how far a scan is.
+func (s *runShow) scanned(done int64, p backfill.Plan) {
+	s.mu.Lock()
+	show := s.due()
+	rate := 0.0
+	if show {
+		rate = s.speed.at(time.Now(), done)
+	}
+	s.mu.Unlock()
+	if show {
+		s.event("progress", map[string]any{"done": done, "total": p.Left(), "rate": rate})
+		s.line(barText(done, p.Left(), rate, s.r.stderrIsTerminal))
+	}
+}
+
+// line writes progress: over the last one on a terminal.
+func (s *runShow) line(text string) {
+	if !s.r.stderrIsTerminal {
+		s.say("%s", text)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.r.json {
+		const width = 110 // a longer line would wrap, and could not be written over
+		if runes := []rune(escape(text)); len(runes) > width {
+			text = string(runes[:width]) + "…"
+		}
+		fmt.Fprintf(s.r.stderr, "\r\x1b[K%s", escape(text))
+		s.bar = true
+	}
+}
+
+func (s *runShow) endBar() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+}
+
+func barText(done, total int64, rate float64, terminal bool) string {
+	percent := 100.0
+	if total > 0 {
+		percent = 100 * float64(done) / float64(total)
+	}
+	text := fmt.Sprintf("%d of %d (%.1f %%), %.0f/s", done, total, percent, rate)
+	if left := eta(total-done, rate); left > 0 {
+		text += ", " + left.String() + " left"
+	}
+	if terminal {
+		const width = 20
+		full := min(width, int(percent)*width/100)
+		text = "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + text
+	}
+	return text
+}
+
+// eta is how long it takes at the rate; 0: nobody knows.
+func eta(left int64, rate float64) time.Duration {
+	if rate <= 0 {
+		return 0
+	}
+	return (time.Duration(float64(left)/rate) * time.Second).Round(time.Second)
+}
+
+// speed is the rate over the last half minute or so.
+type speed struct {
+	seen []struct {
+		at   time.Time
+		done int64
+	}
+}
+
+func (s *speed) at(now time.Time, done int64) float64 {
+	s.seen = append(s.seen, struct {
+		at   time.Time
+		done int64
+	}{now, done})
+	for len(s.seen) > 2 && now.Sub(s.seen[0].at) > 30*time.Second {
+		s.seen = s.seen[1:]
+	}
+	first := s.seen[0]
+	if now.Equal(first.at) {
+		return 0
+	}
+	return float64(done-first.done) / now.Sub(first.at).Seconds()
+}
+
+// mostRepeats says MAX_REPEATS in words.
+func mostRepeats(n int) string {
+	if n == 0 {
+		return "any number, since MAX_REPEATS is 0,"
+	}
+	return fmt.Sprintf("at most %d documents", n)
+}
+
+func printCount(w io.Writer, name string, n int) { fmt.Fprintf(w, "%-26s %9d\n", name, n) }
+
+func printReasons(w io.Writer, by map[string]int) {
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		fmt.Fprintf(w, "  %-24s %9d\n", reason, by[reason])
+	}
+}
+
+// counted is the sum of a counter's series.
+func counted(g prometheus.Gatherer, name string) (sum float64) {
+	families, _ := g.Gather()
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			sum += m.GetCounter().GetValue()
+		}
+	}
+	return sum
+}
