@@ -143,7 +143,7 @@ func (b *Bridge) deliverParts(r *record, parts []transform.Part) error {
 
 func (b *Bridge) deliverPart(r *record, i int, part transform.Part) error {
 	switch {
-	case part.Skip == notWanted:
+	case part.Skip == NotWanted:
 		return nil
 	case part.Skip != "":
 		b.metrics.skip(r, part.Skip)

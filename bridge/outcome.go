@@ -51,7 +51,7 @@ type PartOutcome struct {
 
 // Wanted reports whether the part was asked for: of a record of which one part is
 // sent again, the others are not.
-func (o PartOutcome) Wanted() bool { return o.Skip != string(notWanted) }
+func (o PartOutcome) Wanted() bool { return o.Skip != string(NotWanted) }
 
 // read is what cfg.Read says of the record; without it, that it is itself. One
 // later than a bounded run's time is not wanted: log offsets do not follow the
@@ -76,8 +76,8 @@ func (b *Bridge) readWhole(r *record) Reading {
 // the run's time (frontier.Map.Until).
 const PastUntil transform.SkipReason = "past_until"
 
-// notWanted are the parts of a record of which another is.
-const notWanted transform.SkipReason = "not_wanted"
+// NotWanted are the parts of a record of which another is.
+const NotWanted transform.SkipReason = "not_wanted"
 
 // transform makes the documents of the record, or the one of them that is
 // wanted.
@@ -87,17 +87,21 @@ func (b *Bridge) transform(r *record) transform.Result {
 	}
 	in := r.reading.Input
 	in.Now, in.ClusterID, in.Settings = time.Now(), b.cluster, b.cfg.Transform(in.Topic)
-	result := format.Transform(in)
-	if len(result.Parts) == 0 || r.reading.Part == WholeRecord {
+	return r.reading.Wanted(format.Transform(in))
+}
+
+// Wanted is what of the record's documents is wanted.
+func (r Reading) Wanted(result transform.Result) transform.Result {
+	if len(result.Parts) == 0 || r.Part == WholeRecord {
 		return result
 	}
-	if r.reading.Part >= len(result.Parts) {
+	if r.Part >= len(result.Parts) {
 		return transform.Result{Format: result.Format, Reject: &transform.Reject{Reason: transform.UnknownFormat,
-			Detail: fmt.Sprintf("part %d is wanted, and the record makes %d documents by now", r.reading.Part, len(result.Parts))}}
+			Detail: fmt.Sprintf("part %d is wanted, and the record makes %d documents by now", r.Part, len(result.Parts))}}
 	}
 	for i := range result.Parts {
-		if i != r.reading.Part {
-			result.Parts[i] = transform.Part{Skip: notWanted}
+		if i != r.Part {
+			result.Parts[i] = transform.Part{Skip: NotWanted}
 		}
 	}
 	return result

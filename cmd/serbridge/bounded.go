@@ -149,6 +149,11 @@ func (r *boundedRun) explain(ctx context.Context, err error) error {
 
 // resumeCommand is the command line that goes on with the run.
 func (r *boundedRun) resumeCommand() string {
+	return r.commandLine() + " --run-id " + shellWord(r.run.ID)
+}
+
+// commandLine is what was asked for, whichever run it is.
+func (r *boundedRun) commandLine() string {
 	words := append([]string{"serbridge"}, r.words...)
 	r.flags.Visit(func(f *pflag.Flag) {
 		switch values := f.Value.(type) {
@@ -162,7 +167,6 @@ func (r *boundedRun) resumeCommand() string {
 			}
 		}
 	})
-	words = append(words, "--run-id", r.run.ID)
 	for i, w := range words {
 		words[i] = shellWord(w)
 	}

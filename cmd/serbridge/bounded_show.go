@@ -260,7 +260,7 @@ func printCount(w io.Writer, name string, n int) { fmt.Fprintf(w, "%-26s %9d\n",
 
 func printReasons(w io.Writer, by map[string]int) {
 	for _, reason := range slices.Sorted(maps.Keys(by)) {
-		fmt.Fprintf(w, "  %-24s %9d\n", reason, by[reason])
+		fmt.Fprintf(w, "  %-24s %9d\n", escape(reason), by[reason])
 	}
 }
 

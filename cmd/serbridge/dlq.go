@@ -24,21 +24,21 @@ import (
 const dlqHelp = `Dead letters: what was rejected or given up, with the reason, and what became of it.
 
 The commands take the settings of the sections Kafka and Dead letters (serbridge help settings), as run
-does, and nothing of the platform. A dead letter is named by its place in the dead-letter topic,
-PARTITION:OFFSET, as ls prints it. Parking and discarding leave the letter where it is: what became of it
+does, and nothing of the platform, but for redrive, which takes all of them. A dead letter is named by its place in the dead-letter topic,
+PARTITION:OFFSET, as ls prints it. Redriving, parking and discarding leave the letter where it is: what became of it
 stands in the topic <DLQ_TOPIC>.handled, and handled letters are left out of every selection that does not
 name them or ask for them with --all or --status.`
 
 func newDLQCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dlq",
-		Short: "Dead letters: list, show, export, import, park, discard, put",
+		Short: "Dead letters: list, show, export, import, redrive, park, discard, put",
 		Long:  dlqHelp,
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, newCommand := range []func(*program) *cobra.Command{
-		newDLQListCommand, newDLQShowCommand, newDLQExportCommand, newDLQImportCommand, newDLQParkCommand, newDLQDiscardCommand,
+		newDLQListCommand, newDLQShowCommand, newDLQExportCommand, newDLQImportCommand, newDLQRedriveCommand, newDLQParkCommand, newDLQDiscardCommand,
 		newDLQPutCommand,
 	} {
 		cmd.AddCommand(newCommand(p))
@@ -73,11 +73,16 @@ func openLetterBox(p *program) (*letterBox, error) {
 // reader opens the dead-letter topic as it is now.
 func (b *letterBox) reader(ctx context.Context) (*deadletter.Reader, error) {
 	r, err := deadletter.OpenReader(ctx, b.options, b.settings.DLQ.Topic)
+	return r, b.readFault(err)
+}
+
+// readFault also says why there may be no topic.
+func (b *letterBox) readFault(err error) error {
 	if errors.Is(err, deadletter.ErrNoTopic) {
-		return nil, fmt.Errorf("read dead letters: %w: nothing was dead-lettered yet, or DLQ_TOPIC and KAFKA_GROUP are not those of the bridge, or our Kafka user may not see it (Describe)",
+		return fmt.Errorf("read dead letters: %w: nothing was dead-lettered yet, or DLQ_TOPIC and KAFKA_GROUP are not those of the bridge, or our Kafka user may not see it (Describe)",
 			err)
 	}
-	return r, b.fault("read dead letters", err)
+	return b.fault("read dead letters", err)
 }
 
 // writer writes dead letters as the bridge does.

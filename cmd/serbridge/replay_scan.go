@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"serbridge/bridge"
 	"serbridge/bridge/backfill"
 	"serbridge/transform"
 	"serbridge/transform/format"
@@ -42,7 +43,7 @@ type findings struct {
 // scan reads the range. The cluster's id is hashed into the documents' delivery keys.
 func (r *replay) scan(ctx context.Context, plan backfill.Plan, write func([]byte) error) (findings, error) {
 	s := &replayScan{replay: r, plan: plan, settings: r.transformSettings(), write: write,
-		found: findings{Formats: make(map[string]int), Rejected: make(map[string]int), Skipped: make(map[string]int)}}
+		found: newFindings()}
 	meta, err := r.admin.BrokerMetadata(ctx)
 	if err != nil {
 		return s.found, fmt.Errorf("read the cluster's id: %w", err)
@@ -62,7 +63,23 @@ func (r *replay) scan(ctx context.Context, plan backfill.Plan, write func([]byte
 }
 
 func (s *replayScan) record(k *kgo.Record) error {
-	f := &s.found
+	s.found.record(k)
+	reading := s.plan.Reading(s.run.ID, k)
+	if reading.Skip != "" {
+		s.found.Skipped[string(reading.Skip)]++
+		return nil
+	}
+	in := reading.Input
+	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings
+	return s.found.result(format.Transform(in), s.document)
+}
+
+func newFindings() findings {
+	return findings{Formats: make(map[string]int), Rejected: make(map[string]int), Skipped: make(map[string]int)}
+}
+
+// record counts what a record is before it is transformed.
+func (f *findings) record(k *kgo.Record) {
 	f.Records++
 	f.Bytes += int64(len(k.Key) + len(k.Value))
 	if f.First.IsZero() || k.Timestamp.Before(f.First) {
@@ -71,18 +88,10 @@ func (s *replayScan) record(k *kgo.Record) error {
 	if k.Timestamp.After(f.Last) {
 		f.Last = k.Timestamp
 	}
-	reading := s.plan.Reading(s.run.ID, k)
-	if reading.Skip != "" {
-		f.Skipped[string(reading.Skip)]++
-		return nil
-	}
-	in := reading.Input
-	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings
-	return s.result(format.Transform(in))
 }
 
-func (s *replayScan) result(result transform.Result) error {
-	f := &s.found
+// result counts what it became; each is called with the documents.
+func (f *findings) result(result transform.Result, each func(*transform.Document) error) error {
 	if result.Format != "" {
 		f.Formats[result.Format]++
 	}
@@ -92,13 +101,14 @@ func (s *replayScan) result(result transform.Result) error {
 	}
 	for _, part := range parts {
 		switch {
+		case part.Skip == bridge.NotWanted:
 		case part.Skip != "":
 			f.Skipped[string(part.Skip)]++
 		case part.Reject != nil:
 			f.Rejected[string(part.Reject.Reason)]++
 		default:
 			f.Documents++
-			if err := s.document(part.Document); err != nil {
+			if err := each(part.Document); err != nil {
 				return err
 			}
 		}

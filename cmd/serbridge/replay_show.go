@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"serbridge/bridge/backfill"
@@ -100,6 +101,11 @@ func (r *replay) sayFindings(f findings, rate float64) {
 		w = r.stderr
 	}
 	printCount(w, "records", f.Records)
+	f.print(w, rate)
+}
+
+// print says what was found beside the number of records.
+func (f findings) print(w io.Writer, rate float64) {
 	printCount(w, "bytes", int(f.Bytes))
 	if f.Records > 0 {
 		fmt.Fprintf(w, "%-26s %s to %s\n", "timestamps", f.First.UTC().Format(time.RFC3339), f.Last.UTC().Format(time.RFC3339))

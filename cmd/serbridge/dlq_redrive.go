@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"serbridge/bridge"
+	"serbridge/bridge/backfill"
+	"serbridge/bridge/deadletter"
+)
+
+const dlqRedriveHelp = `Sends dead letters again, through the same pipeline as run and with its settings: mend what was at fault first (a
+setting, a mapping, the platform's rights), see what would become of them with --dry-run, then redrive.
+
+Without a selection every open letter is meant. Letters that are named by their place are taken if they are open, too;
+--status parked or discarded takes such ones up again. Left out are letters that may be stored already (certainty
+unknown), unless --include-ambiguous; those without a value; and records that are no dead letters.
+
+The run reads the dead-letter topic up to where it ended when the run began. What became of each letter stands in
+<DLQ_TOPIC>.handled before the run passes it: redriven; discarded, if the record is no detection by now; or failed_again:
+then a new letter is at the end of the topic, with dlq.redrives one higher. A letter that was redriven --max-redrives
+times is not sent any more: it is parked. One redrive of a topic runs at a time.
+
+A run is the consumer group DLQ_TOPIC.redrive.RUN-ID. After a crash or an interruption the same command with --run-id
+goes on where it was; several processes with the same --run-id share a run. The rate is the run's own: the platform gets
+up to RATE_LIMIT from the live group and --rate from the redrive.
+
+Exit code 0 when the run is complete, also if letters failed again; 1 when it was interrupted or failed.`
+
+// redrive is one run of `serbridge dlq redrive`.
+type redrive struct {
+	boundedRun
+	meant     selection
+	dryRun    bool
+	ambiguous bool
+	most      int
+
+	box *letterBox
+	job *backfill.Redrive
+}
+
+func newDLQRedriveCommand(p *program) *cobra.Command {
+	r := &redrive{boundedRun: boundedRun{program: p, name: "redrive"}}
+	cmd := &cobra.Command{
+		Use:   "redrive [PARTITION:OFFSET…]",
+		Short: "Send them again, up to twice each",
+		Long:  dlqRedriveHelp,
+		RunE: func(cmd *cobra.Command, places []string) error {
+			r.words = append([]string{"dlq", "redrive"}, places...)
+			return r.start(cmd.Context(), places)
+		},
+	}
+	f := cmd.Flags()
+	r.meant.add(cmd, 0, "letters to redrive, at most; 0: all of the selection")
+	r.addFlags(f)
+	f.BoolVar(&r.dryRun, "dry-run", false, "read, transform and count; send, mark and commit nothing")
+	f.BoolVar(&r.ambiguous, "include-ambiguous", false, "take also letters that may be stored already: they may be stored twice then")
+	f.IntVar(&r.most, "max-redrives", 2, "park a letter that was redriven so often, instead of sending it again")
+	return cmd
+}
+
+// filter is the selection. The error is of the command line.
+func (r *redrive) filter(places []string) (deadletter.Filter, error) {
+	meant, err := r.meant.filter(places, time.Now())
+	if err != nil {
+		return meant, err
+	}
+	if err := backfill.CheckFates(meant.Fates); err != nil {
+		return meant, usageError{fmt.Errorf("--status: %w", err)}
+	}
+	if r.most < 1 {
+		return meant, usageError{errors.New("--max-redrives: want a number of at least 1")}
+	}
+	if err := r.checkFlags(); err != nil {
+		return meant, usageError{err}
+	}
+	return meant, nil
+}
+
+func (r *redrive) start(ctx context.Context, places []string) error {
+	meant, err := r.filter(places)
+	if err != nil {
+		return err
+	}
+	if err := r.loadSettings(!r.dryRun, nil); err != nil {
+		return err
+	}
+	r.topics = []string{r.settings.DLQ.Topic}
+	if err := r.connect(func(id string) string { return backfill.RedriveGroup(r.settings.DLQ.Topic, id) }); err != nil {
+		return err
+	}
+	defer r.client.Close()
+	options, err := r.kafkaOptions()
+	if err != nil {
+		return usageError{err}
+	}
+	r.box = &letterBox{program: r.program, settings: lettersSettings{r.settings.Kafka, r.settings.DLQ}, options: options, red: r.redactor, log: r.show.log}
+	r.job = &backfill.Redrive{Meant: meant, Ambiguous: r.ambiguous, Most: r.most, ID: r.run.ID, By: operator(), Because: r.commandLine()}
+	if !r.dryRun {
+		return r.deliver(ctx)
+	}
+	if r.job.Letters, err = r.box.reader(ctx); err != nil {
+		return err
+	}
+	defer r.job.Letters.Close()
+	return r.rehearse(ctx)
+}
+
+// deliver takes the run up, or begins it, and runs it to its end.
+func (r *redrive) deliver(ctx context.Context) (err error) {
+	if err := r.beAlone(ctx); err != nil {
+		return err
+	}
+	if r.job.Marks, err = r.box.marks(); err != nil {
+		return err
+	}
+	defer r.job.Marks.Close()
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	defer r.job.Letters.Close()
+	plan, err := r.plan(ctx)
+	if err != nil {
+		return err
+	}
+	r.sayPlan(*plan)
+	if plan.Complete() {
+		return nil
+	}
+	e, err := r.drive(ctx, r.driven(*plan))
+	if err != nil {
+		return err
+	}
+	r.sayLedger(e)
+	return r.conclude(e)
+}
+
+// beAlone refuses to begin beside another run. Two that begin in one moment are told apart by backfill.Alone.
+func (r *redrive) beAlone(ctx context.Context) error {
+	ctx, cancel := planning(ctx)
+	defer cancel()
+	others, err := backfill.OtherRedrives(ctx, r.admin, r.settings.DLQ.Topic, r.run.Group)
+	if err != nil {
+		return r.explain(ctx, err)
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("begin redrive: %w", r.otherRuns(others))
+	}
+	return nil
+}
+
+// otherRuns says which they are, and what to do.
+func (r *redrive) otherRuns(ids []string) error {
+	return fmt.Errorf("%w on %s: %s. Wait until it ends, or end it (SIGTERM); one that was killed counts until its session ends (KAFKA_SESSION_TIMEOUT, %s). "+
+		"To go on with it instead: --run-id %s", errOtherRun, r.settings.DLQ.Topic, strings.Join(ids, ", "), r.settings.Kafka.SessionTimeout, ids[0])
+}
+
+// open makes sure that there is a handled topic to write to and to follow, but only beside a dead-letter topic.
+func (r *redrive) open(ctx context.Context) error {
+	letters, err := deadletter.OpenLog(ctx, r.box.options, r.settings.DLQ.Topic)
+	if err != nil {
+		return r.box.readFault(err)
+	}
+	letters.Close()
+	ready, cancel := context.WithTimeout(ctx, writeWait)
+	defer cancel()
+	if err := r.job.Marks.Ready(ready); err != nil {
+		return r.box.fault("begin redrive", err)
+	}
+	r.job.Letters, err = r.box.reader(ctx)
+	return err
+}
+
+// plan reads the run's bounds, or makes and keeps them.
+func (r *redrive) plan(ctx context.Context) (*backfill.Plan, error) {
+	asking, cancel := planning(ctx)
+	defer cancel()
+	plan, begun, err := r.run.Read(asking, r.topics)
+	if err != nil {
+		return nil, r.explain(asking, err)
+	}
+	if r.resumed = begun; begun {
+		return &plan, nil
+	}
+	if plan, err = r.job.Plan(ctx, r.meant.max); err != nil {
+		return nil, r.box.fault("plan redrive", err)
+	}
+	if plan.Complete() {
+		return &plan, nil
+	}
+	seeding, cancel := planning(ctx)
+	defer cancel()
+	return r.seed(seeding, plan)
+}
+
+// driven is what makes a redrive out of the bridge. Its letters were refused before, and most of them in rows: the brake,
+// which keeps a topic from being emptied into the dead-letter topic, has nothing to keep here.
+func (r *redrive) driven(plan backfill.Plan) drive {
+	alone := &backfill.Alone{Admin: r.admin, Topic: r.settings.DLQ.Topic, Group: r.run.Group}
+	return drive{
+		plan: plan,
+		configure: func(c *bridge.Config) {
+			c.Read, c.Ended, c.Begin, c.RejectBrake = r.job.Reading, r.job.Ended, alone.Begin, -1
+		},
+		begun: func(stop context.CancelCauseFunc) {
+			alone.Refuse = func(others []string) { stop(r.otherRuns(others)) }
+		},
+		beside: []func(context.Context){func(ctx context.Context) {
+			if err := r.job.Letters.Follow(ctx); err != nil {
+				r.show.log.Error("what others do with dead letters meanwhile is not seen", "error", err)
+			}
+		}},
+		counted: func() (string, map[string]any) {
+			n := r.job.Counts()
+			return fmt.Sprintf("%d redriven, %d failed again, %d parked", n.Redriven, n.Failed(), n.Parked), map[string]any{"counts": n}
+		},
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"serbridge/bridge/backfill"
+	"serbridge/bridge/deadletter"
+	"serbridge/transform"
+	"serbridge/transform/format"
+)
+
+// sayPlan says what is going to be done, or why there is nothing to do.
+func (r *redrive) sayPlan(p backfill.Plan) {
+	r.show.event("plan", map[string]any{"resumed": r.resumed, "complete": r.resumed && p.Complete(), "offsets": p.Total(), "left": p.Left(),
+		"partitions": partitionPlans(p)})
+	switch {
+	case r.resumed && p.Complete():
+		r.show.say("run %s is complete: all of its %d offsets are settled, nothing is left to do", r.run.ID, p.Total())
+	case r.resumed:
+		r.show.say("run %s goes on: %d of %d offsets are left", r.run.ID, p.Left(), p.Total())
+	case p.Complete():
+		r.show.say("nothing to redrive: %s holds no letters where these are meant", r.settings.DLQ.Topic)
+	default:
+		r.show.say("run %s: %d offsets of %s in %d partitions", r.run.ID, p.Total(), r.settings.DLQ.Topic, len(partitionPlans(p)))
+	}
+	if r.verbose {
+		r.show.partitions(p)
+	}
+}
+
+// redriveLedger is what a process says at its end: what became of the letters, and for the record who wanted that.
+type redriveLedger struct {
+	ending
+	backfill.RedriveCounts
+	By      string `json:"by"`
+	Command string `json:"command"`
+}
+
+func (r *redrive) sayLedger(e ending) {
+	l := redriveLedger{ending: e, RedriveCounts: r.job.Counts(), By: r.job.By, Command: r.job.Because}
+	l.Repeats += e.doubts
+	r.show.log.Info("redrive has ended", "run", l.Run, "by", l.By, "command", l.Command, "complete", l.Complete, "taken", l.Taken, "redriven", l.Redriven,
+		"failed_again", l.Failed(), "discarded", l.Discarded, "parked", l.Parked, "left_out", l.LeftOut)
+	r.show.event("ledger", l)
+	if r.json {
+		return
+	}
+	w := r.stdout
+	fmt.Fprintf(w, "run %s, this process, %.1f s\n", l.Run, l.Seconds)
+	printCount(w, "letters taken", l.Taken)
+	printCount(w, "  redriven", l.Redriven)
+	printCount(w, "  no detection by now", l.Discarded)
+	printCount(w, "  failed again", l.Failed())
+	printReasons(w, l.FailedAgain)
+	printCount(w, "parked, not taken", l.Parked)
+	printCount(w, "left out", total(l.LeftOut))
+	printReasons(w, l.LeftOut)
+	printCount(w, "documents delivered", l.Documents)
+	if l.LostToRetention > 0 {
+		printCount(w, "offsets lost to retention", int(l.LostToRetention))
+	}
+	printCount(w, "repeats possible", l.Repeats)
+	if l.Resumed && r.settings.Delivery.OnAmbiguous != "probe" {
+		fmt.Fprintf(w, "  and %s for each process of the run that was killed\n", mostRepeats(r.settings.Delivery.MaxRepeats))
+	}
+	if l.Complete {
+		fmt.Fprintln(w, "the run is complete")
+		return
+	}
+	fmt.Fprintf(w, "the run is not complete: %d offsets are left\n", l.Left)
+}
+
+func total(by map[string]int) (n int) {
+	for _, m := range by {
+		n += m
+	}
+	return n
+}
+
+// rehearsal is what a dry run says.
+type rehearsal struct {
+	Letters int            `json:"letters"` // that would be taken
+	Reasons map[string]int `json:"reasons"` // why they were given up
+	Parked  int            `json:"parked"`  // would be
+	LeftOut map[string]int `json:"left_out"`
+	Found   findings       `json:"found"`
+	Rate    float64        `json:"rate"`
+	Seconds float64        `json:"seconds_at_the_rate"`
+}
+
+// rehearse is --dry-run. The letters that are not selected are not read to their end, and not counted.
+func (r *redrive) rehearse(ctx context.Context) error {
+	h := rehearsal{Reasons: make(map[string]int), LeftOut: make(map[string]int), Found: newFindings(), Rate: r.settings.Delivery.RateLimit}
+	meta, err := r.admin.BrokerMetadata(ctx)
+	if err != nil {
+		return r.box.fault("rehearse redrive", err)
+	}
+	settings := r.settings.Transform.config()
+	progress := r.newReading("reading dead letters", r.job.Letters.Offsets())
+	r.job.Letters.OnProgress = progress.add
+	err = r.job.Each(ctx, func(e *deadletter.Entry, skip transform.SkipReason) (bool, error) {
+		switch skip {
+		case "":
+			h.take(e, backfill.ReadingOf(e, skip, r.run.ID).Wanted(format.Transform(r.input(e, meta.Cluster, settings))))
+		case backfill.MostRedrives:
+			h.Parked++
+		default:
+			h.LeftOut[string(skip)]++
+		}
+		return r.meant.max == 0 || h.Letters < r.meant.max, nil
+	})
+	progress.end()
+	if err != nil {
+		return r.box.fault("rehearse redrive", err)
+	}
+	r.sayRehearsal(h)
+	return nil
+}
+
+func (r *redrive) input(e *deadletter.Entry, cluster string, settings *transform.Settings) transform.Input {
+	in := backfill.ReadingOf(e, "", r.run.ID).Input
+	in.Now, in.ClusterID, in.Settings = time.Now(), cluster, settings
+	return in
+}
+
+func (h *rehearsal) take(e *deadletter.Entry, result transform.Result) {
+	h.Letters++
+	reason := brief(e.Reason())
+	if _, known := h.Reasons[reason]; !known && len(h.Reasons) >= talliesMax {
+		reason = others
+	}
+	h.Reasons[reason]++
+	h.Found.record(e.Record)
+	_ = h.Found.result(result, func(*transform.Document) error { return nil })
+}
+
+func (r *redrive) sayRehearsal(h rehearsal) {
+	h.Seconds = eta(int64(h.Found.Documents), h.Rate).Seconds()
+	r.show.event("findings", h)
+	if r.json {
+		return
+	}
+	w := r.stdout
+	printCount(w, "letters to redrive", h.Letters)
+	printReasons(w, h.Reasons)
+	printCount(w, "to park, not to redrive", h.Parked)
+	printCount(w, "left out", total(h.LeftOut))
+	printReasons(w, h.LeftOut)
+	h.Found.print(w, h.Rate)
+	if h.Rate == 0 {
+		fmt.Fprintln(w, "nothing was sent or committed")
+	}
+}
