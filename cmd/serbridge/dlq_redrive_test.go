@@ -186,4 +186,3 @@ func TestRedriveInterruptedGoesOn(t *testing.T) {
 		t.Errorf("by status %v", c.ByStatus)
 	}
 }
-
