@@ -35,6 +35,7 @@ type unpacker struct {
 
 	mu     sync.Mutex
 	zstd   *zstd.Decoder
+	lz4    *lz4.Reader
 	snappy kgo.Decompressor
 	buffer bytes.Buffer
 }
@@ -44,7 +45,7 @@ type unpacker struct {
 var errNoRoomToUnpack = errors.New("no room to unpack a batch yet")
 
 func newUnpacker(bufferBytes int) (*unpacker, error) {
-	u := &unpacker{most: bufferBytes / unpackShare, kept: int64(bufferBytes / unpackedShare), snappy: kgo.DefaultDecompressor()}
+	u := &unpacker{most: bufferBytes / unpackShare, kept: int64(bufferBytes / unpackedShare), lz4: lz4.NewReader(nil), snappy: kgo.DefaultDecompressor()}
 	var err error
 	u.zstd, err = zstd.NewReader(nil, zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(u.most)))
 	if err != nil {
@@ -99,7 +100,8 @@ func (u *unpacker) unpack(packed []byte, codec kgo.CompressionCodecType) ([]byte
 		}
 		return u.readAll(r)
 	case kgo.CodecLz4:
-		return u.readAll(lz4.NewReader(bytes.NewReader(packed)))
+		u.lz4.Reset(bytes.NewReader(packed))
+		return u.readAll(u.lz4)
 	}
 	return nil, fmt.Errorf("unknown compression %d", codec)
 }

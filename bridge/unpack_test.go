@@ -34,17 +34,18 @@ func heapInUse() int64 {
 func TestWhatAFetchUnpacksToIsBounded(t *testing.T) {
 	const buffer = 8 << 20
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // what is measured is not to be what nobody has collected yet
-	for _, tt := range []struct {
+	type row struct {
 		name           string
 		codec          kgo.CompressionCodec
 		records, bytes int // of a batch
-	}{
+	}
+	for _, tt := range rows([]row{
 		{"large records, zstd", kgo.ZstdCompression(), 10, 100_000},
 		{"large records, gzip", kgo.GzipCompression(), 10, 100_000},
 		{"large records, lz4", kgo.Lz4Compression(), 10, 100_000},
 		{"large records, snappy", kgo.SnappyCompression(), 10, 100_000},
 		{"small records, zstd", kgo.ZstdCompression(), 1500, 20},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const partitions, batches = 16, 4 // 64 MiB unpacked, of a few kilobytes
