@@ -695,10 +695,12 @@ func TestTopicsSendTheCanaryInTurn(t *testing.T) {
 		g, _ := runGate(t, nil)
 		shut(t, g, wrongHost)
 		begun := time.Now()
+		g.mu.Lock()
 		for i, topic := range []string{"bad", "bad", "bad", "good", "good"} { // all have failed before
 			g.topic(topic, begun).failed = begun
 			g.topic(topic, begun).canary = begun.Add(-time.Hour + time.Duration(i)*time.Second)
 		}
+		g.mu.Unlock()
 		out := queueUp(t.Context(), g, of("bad", begun.Add(-3*time.Second)), of("bad", begun.Add(-time.Minute)), of("bad", time.Time{}),
 			of("good", begun), of("good", begun.Add(-time.Second)))
 		var order []string
