@@ -87,7 +87,6 @@ func (b *Bridge) pollOnce(ctx context.Context, room int) (more bool) {
 		b.tend()
 	}
 	if failed && fs.Empty() {
-		b.unpacker.sweep()
 		_ = pause(pctx, 250*time.Millisecond) // a fetch that fails at once would be repeated at once
 	}
 	return true

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -34,6 +35,7 @@ type unpacker struct {
 	held atomic.Int64 // of it: until the garbage collector has taken it
 
 	mu     sync.Mutex
+	inVain time.Time // the last sweep that made no room
 	zstd   *zstd.Decoder
 	lz4    *lz4.Reader
 	snappy kgo.Decompressor
@@ -61,7 +63,7 @@ func (u *unpacker) Decompress(packed []byte, codec kgo.CompressionCodecType) ([]
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.held.Load() >= u.kept {
+	if u.full() && !u.sweep() {
 		return nil, errNoRoomToUnpack
 	}
 	unpacked, err := u.unpack(packed, codec)
@@ -127,12 +129,24 @@ func (u *unpacker) emptied() *bytes.Buffer {
 	return &u.buffer
 }
 
-// sweep has the garbage collector look at once, when a batch was refused and
-// nothing else was received: on its own it comes only when memory is asked for.
-func (u *unpacker) sweep() {
-	if u.held.Load() >= u.kept {
-		runtime.GC()
+func (u *unpacker) full() bool { return u.held.Load() >= u.kept }
+
+// sweep has the garbage collector look, which on its own comes only when memory
+// is asked for, and reports whether that made room. Where it did not it is not
+// asked again for a while: what kgo keeps until the next polls is no garbage.
+func (u *unpacker) sweep() bool {
+	if time.Since(u.inVain) < 100*time.Millisecond {
+		return false
 	}
+	runtime.GC()
+	for range 5 { // what it found is counted a moment later
+		if !u.full() {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	u.inVain = time.Now()
+	return false
 }
 
 // fetchedRecord is about what kgo makes of a record beside its bytes.
