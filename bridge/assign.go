@@ -317,7 +317,14 @@ func (b *Bridge) find(m map[string][]int32) []*partition {
 
 // fence ends the assignments and takes them off the list; it returns how many
 // records were cut off.
+//
+// None of them starts anything before the first gives its room back: a record
+// of another, waiting for that room, would be sent in the moment before its own
+// partition is fenced, and repeated by the next owner on top of the bound.
 func (b *Bridge) fence(ps []*partition, cause error) (abandoned int) {
+	for _, p := range ps {
+		p.drain()
+	}
 	for _, p := range ps {
 		room, n, first := p.fence(cause)
 		if !first {

@@ -155,14 +155,27 @@ func TestLateAnswerAfterLossNeverCommits(t *testing.T) {
 	}
 }
 
+// kicks are how the broker tells a member that it is none.
+var kicks = map[string]kfake.Fault{
+	"classic":  {Keys: []kmsg.Key{kmsg.Heartbeat}, Group: group, TopLevel: true, Err: kerr.UnknownMemberID},
+	"consumer": {Keys: []kmsg.Key{kmsg.ConsumerGroupHeartbeat}, Group: group, TopLevel: true, Err: kerr.FencedMemberEpoch},
+}
+
+// kick waits until a member was told so.
+func (w *world) kick(f kfake.Fault) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := w.cluster.Fault(f).Wait(ctx, 1); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // A member that is told that it is none, while its POSTs hang, comes back with frontiers of its own: the answers to what
 // it sent before settle nothing.
 func TestKickedMemberBeginsAnew(t *testing.T) {
 	t.Parallel()
-	for protocol, f := range map[string]kfake.Fault{
-		"classic":  {Keys: []kmsg.Key{kmsg.Heartbeat}, Group: group, TopLevel: true, Err: kerr.UnknownMemberID},
-		"consumer": {Keys: []kmsg.Key{kmsg.ConsumerGroupHeartbeat}, Group: group, TopLevel: true, Err: kerr.FencedMemberEpoch},
-	} {
+	for protocol, f := range kicks {
 		t.Run(protocol, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const records = 2000
@@ -172,12 +185,7 @@ func TestKickedMemberBeginsAnew(t *testing.T) {
 				w.produce(0, records)
 				for range 3 {
 					time.Sleep(5 * time.Second)
-					h := w.cluster.Fault(f)
-					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-					if err := h.Wait(ctx, 1); err != nil {
-						t.Fatal(err)
-					}
-					cancel()
+					w.kick(f)
 				}
 				w.settled(5 * time.Minute)
 				w.expect(records, 3*200)
@@ -187,6 +195,38 @@ func TestKickedMemberBeginsAnew(t *testing.T) {
 				rewinds()
 				time.Sleep(15 * time.Second) // the next look at Kafka
 				m.expectReady()
+			})
+		})
+	}
+}
+
+// All partitions of a member are lost at one moment, and the room of the first must not let records of the others start:
+// the next owner would repeat those on top of the bound.
+func TestLossRepeatsAtMostTheBound(t *testing.T) {
+	t.Parallel()
+	for protocol, f := range kicks {
+		t.Run(protocol, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const each, bound, losses = 600, 200, 8
+				w := newWorld(t, worldConfig{partitions: 24, api: lively})
+				m := w.start(func(c *bridge.Config) { c.Protocol, c.MaxRepeats = protocol, bound })
+				for i := range losses {
+					before := w.api.Ledger()
+					w.produce(i*each, each)
+					w.stored(before.Distinct + 100)
+					heal := w.stopCommits(false)
+					time.Sleep(10 * time.Second)
+					if n := m.metric("exposure_documents"); n != bound {
+						t.Errorf("a crash now repeats %v, want %d: the loss proves too little", n, bound)
+					}
+					w.kick(f)
+					heal()
+					w.settled(time.Minute)
+					if n := w.api.Ledger().Repeats - before.Repeats; n > bound {
+						t.Errorf("%d documents stored again after a loss, the bound is %d", n, bound)
+					}
+				}
+				w.expect(losses*each, losses*bound)
 			})
 		})
 	}

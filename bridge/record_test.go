@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,6 +265,45 @@ func TestFenceGivesRoomBackOnce(t *testing.T) {
 	if p.frontier().Settle(0, 3) {
 		t.Error("a late answer settles an offset of the next owner")
 	}
+}
+
+// The room of the first partition that is fenced must not let records of the others be sent in the moment before their
+// turn: the next owner would repeat them on top of the bound.
+func TestFenceOfManyStartsNothing(t *testing.T) {
+	for range 10 { // a fence that lets them shows it in most of the tries
+		if n := startedDuringFence(t, 1000, 100); n > 0 {
+			t.Fatalf("%d records were sent with the room of those that the next owner repeats", n)
+		}
+	}
+}
+
+// startedDuringFence fences partitions of which the first holds all the room and each of the others has a record waiting
+// for it, and counts those that got away.
+func startedDuringFence(t *testing.T, partitions, room int) int64 {
+	b := &Bridge{exposure: frontier.NewExposure(room), metrics: newMetrics(nil), troubles: newTroubles(nil, nil)}
+	ps := []*partition{ownPartition(t.Context())}
+	if err := b.makeRoom(t.Context(), taken(t, ps[0], 0, room)); err != nil {
+		t.Fatal(err)
+	}
+	ps[0].frontier().Settle(0, room)
+	var started atomic.Int64
+	var all sync.WaitGroup
+	for range partitions {
+		p := ownPartition(t.Context())
+		ps = append(ps, p)
+		r := taken(t, p, 0, 1)
+		all.Go(func() {
+			if r.wait(func(ctx context.Context) error { return b.makeRoom(ctx, r) }) == nil && r.begin() {
+				started.Add(1)
+			}
+		})
+	}
+	for b.exposure.Waiting() < partitions {
+		runtime.Gosched()
+	}
+	b.fence(ps, errLost)
+	all.Wait()
+	return started.Load()
 }
 
 // Room is neither lost nor given twice, whatever becomes of the documents of
