@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"context"
 	"math"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -45,4 +46,27 @@ func (s settled) count(from, end int64) int64 {
 		n += max(0, min(stop, end)-max(first, from, s.base))
 	}
 	return n
+}
+
+// Commits are those of a group, with what each says is settled above it.
+type Commits struct {
+	group   string
+	commits kadm.OffsetResponses
+}
+
+// CommitsOf reads them; a group that does not exist has none.
+func CommitsOf(ctx context.Context, admin *kadm.Client, group string) (Commits, error) {
+	commits, err := commitsOf(ctx, admin, group)
+	return Commits{group, commits}, err
+}
+
+// Base is what the group has committed of the partition; false: nothing.
+func (c Commits) Base(at Place) (int64, bool) {
+	commit, ok := c.commits.Lookup(at.Topic, at.Partition)
+	return commit.At, ok && commit.Err == nil && commit.At >= 0
+}
+
+// Settled returns what tells whether the group has settled an offset of the partition.
+func (c Commits) Settled(at Place) func(offset int64) bool {
+	return settledOf(c.group, c.commits, at).has
 }

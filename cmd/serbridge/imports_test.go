@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"bridge/stellar/stellartest": {},
 	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",
 		"transform", "transform/format"},
+	"bridge/audit":    {"bridge/backfill", "bridge/deadletter", "bridge/receipt", "bridge/stellar", "transform", "transform/format"},
 	"bridge/backfill": {"bridge", "bridge/deadletter", "bridge/frontier", "transform"},
 }
 

@@ -27,6 +27,7 @@ var commands = []func(*program) *cobra.Command{
 	newTransformCommand,
 	newFormatsCommand,
 	newDLQCommand,
+	newTraceCommand,
 	newSimulatorCommand,
 	newVersionCommand,
 	newSettingsTopic,

@@ -53,7 +53,7 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor, changes ...f
 	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newBuildInfo())
 	v.admin = admin.New(admin.Config{Addr: s.Process.AdminAddr, Health: &v.health, Gatherer: v.registry, Logger: log, Redactor: red})
-	if v.stellar, err = stellar.New(v.stellarConfig()); err != nil {
+	if v.stellar, err = stellar.New(s.stellarConfig(log, red)); err != nil {
 		return nil, err
 	}
 	options, err := s.Kafka.options(log, red)
@@ -81,13 +81,13 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor, changes ...f
 	return v, err
 }
 
-func (v *service) stellarConfig() stellar.Config {
-	s := v.settings.Stellar
+func (all settings) stellarConfig(log *slog.Logger, red *secret.Redactor) stellar.Config {
+	s := all.Stellar
 	return stellar.Config{
 		URL: s.URL, InsertPath: s.InsertPath, Auth: s.Auth, User: s.User, APIKey: s.APIKey, Success: s.Success,
-		Timeout: s.Timeout, MaxInFlight: v.settings.Delivery.MaxInFlight,
+		Timeout: s.Timeout, MaxInFlight: all.Delivery.MaxInFlight,
 		CAFile: s.CAFile, InsecureSkipVerify: s.InsecureSkipVerify,
-		Namespace: v.settings.Transform.CustomNamespace, Redactor: v.redactor, Logger: v.log,
+		Namespace: all.Transform.CustomNamespace, Redactor: red, Logger: log,
 		UserAgent: "serbridge/" + buildVersion(),
 	}
 }

@@ -195,6 +195,7 @@ func loadReadingSettings(environ map[string]string, red *secret.Redactor) (setti
 		DLQ       deadLetterSettings
 		Delivery  deliverySettings
 		Transform transformSettings
+		Receipts  receiptSettings
 		Process   processSettings
 	}
 	found := load(environ, red, &s)
@@ -203,7 +204,8 @@ func loadReadingSettings(environ map[string]string, red *secret.Redactor) (setti
 	found.addNew(s.DLQ.check(s.Kafka)...)
 	found.addNew(s.Delivery.check()...)
 	found.addNew(s.Transform.check()...)
-	return settings{Kafka: s.Kafka, DLQ: s.DLQ, Delivery: s.Delivery, Transform: s.Transform, Process: s.Process}, found.err(red)
+	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
+	return settings{Kafka: s.Kafka, DLQ: s.DLQ, Delivery: s.Delivery, Transform: s.Transform, Receipts: s.Receipts, Process: s.Process}, found.err(red)
 }
 
 // lettersSettings is the part that the commands for dead letters need: Kafka as for `run`, and nothing of the platform.
