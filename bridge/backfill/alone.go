@@ -16,7 +16,8 @@ import (
 // OtherRedrives are the ids of the redrives of a dead-letter topic that have members, but for the group's own. A member
 // that was killed counts until its session ends.
 func OtherRedrives(ctx context.Context, admin *kadm.Client, topic, group string) (ids []string, err error) {
-	groups, err := admin.ListGroups(ctx)
+	var groups kadm.ListedGroups
+	err = coordinated(ctx, func() (err error) { groups, err = admin.ListGroups(ctx); return err })
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -78,7 +77,8 @@ func listed(l kadm.ListedOffsets, err error) (kadm.ListedOffsets, error) {
 
 // commitsOf reads the commits of a group, none if there is no such group.
 func commitsOf(ctx context.Context, admin *kadm.Client, group string) (kadm.OffsetResponses, error) {
-	commits, err := fetchOffsets(ctx, admin, group)
+	var commits kadm.OffsetResponses
+	err := coordinated(ctx, func() (err error) { commits, err = admin.FetchOffsets(ctx, group); return err })
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("fetch the offsets of group %s: %w", group, err)
 	}
@@ -90,33 +90,6 @@ func commitsOf(ctx context.Context, admin *kadm.Client, group string) (kadm.Offs
 		}
 	}
 	return commits, nil
-}
-
-const (
-	coordinatorTries = 20
-	coordinatorRest  = 2 * time.Second // at most, between two of them
-)
-
-// fetchOffsets asks again while there is no coordinator: a broker that nobody has ever asked for one makes the topic of
-// the commits first, which takes longer than a client waits by itself.
-func fetchOffsets(ctx context.Context, admin *kadm.Client, group string) (commits kadm.OffsetResponses, err error) {
-	for try := 1; ; try++ {
-		commits, err = admin.FetchOffsets(ctx, group)
-		if !noCoordinator(err) || try == coordinatorTries {
-			return commits, err
-		}
-		timer := time.NewTimer(coordinatorRest/4 + rand.N(coordinatorRest*3/4))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, err // says more than that the time is over
-		}
-	}
-}
-
-func noCoordinator(err error) bool {
-	return errors.Is(err, kerr.CoordinatorNotAvailable) || errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator)
 }
 
 // plan is pure.

@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,10 +53,10 @@ func (r Run) commit(ctx context.Context, group string, p Plan, of func(Plan, Ran
 	for _, in := range p.Ranges {
 		offsets.Add(of(p, in))
 	}
-	done, err := r.Admin.CommitOffsets(ctx, group, offsets)
-	if err == nil {
-		err = done.Error()
-	}
+	err := coordinated(ctx, func() error {
+		done, err := r.Admin.CommitOffsets(ctx, group, offsets)
+		return cmp.Or(err, done.Error())
+	})
 	if err != nil {
 		return fmt.Errorf("commit the bounds of the run to group %s: %w", group, err)
 	}
