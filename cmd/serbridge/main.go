@@ -28,6 +28,7 @@ var commands = []func(*program) *cobra.Command{
 	newFormatsCommand,
 	newDLQCommand,
 	newTraceCommand,
+	newAuditCommand,
 	newSimulatorCommand,
 	newVersionCommand,
 	newSettingsTopic,

@@ -124,7 +124,7 @@ func (r *replay) start(ctx context.Context) error {
 	if err := r.load(); err != nil {
 		return err
 	}
-	now := time.Now().In(r.zone())
+	now := time.Now().In(r.settings.Transform.zone())
 	from, err := backfill.ParseFrom(r.from, now)
 	if err != nil {
 		return usageError{fmt.Errorf("--from: %w", err)}
@@ -148,14 +148,6 @@ func (r *replay) start(ctx context.Context) error {
 		return r.export(ctx, *plan)
 	}
 	return r.deliver(ctx, *plan)
-}
-
-// zone is that in which days begin.
-func (r *replay) zone() *time.Location {
-	if z := r.settings.Transform.TimeZone.Location; z != nil {
-		return z
-	}
-	return time.UTC
 }
 
 // plan reads the run's bounds, or resolves and keeps them. nil: there is nothing to do, which was said.

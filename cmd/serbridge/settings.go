@@ -405,6 +405,14 @@ func (s transformSettings) config() *transform.Settings {
 	}
 }
 
+// zone is that in which days begin.
+func (s transformSettings) zone() *time.Location {
+	if z := s.TimeZone.Location; z != nil {
+		return z
+	}
+	return time.UTC
+}
+
 func (s processSettings) check() (found problems) {
 	if why := listenFault(s.AdminAddr); why != "" {
 		found.say("ADMIN_ADDR", s.AdminAddr, why)

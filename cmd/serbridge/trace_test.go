@@ -38,7 +38,7 @@ func newDeliveredWorld(t *testing.T, records int) *deliveredWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.client.Close)
-	maps.Copy(w.environ, map[string]string{"KAFKA_TOPICS": "t", "RECEIPTS_TOPIC": "live.receipts", "RATE_LIMIT": "0", "ADMIN_ADDR": "127.0.0.1:0"})
+	maps.Copy(w.environ, map[string]string{"KAFKA_TOPICS": "t", "RECEIPTS_TOPIC": "live.receipts", "RATE_LIMIT": "0", "REJECT_BRAKE": "0", "ADMIN_ADDR": "127.0.0.1:0"})
 	for i := range records {
 		value := fmt.Appendf(nil, `{"event_name":"e %d","event_source":"s","orig_id":"%d"}`, i, i)
 		switch {
