@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"hash/fnv"
 	"slices"
 	"time"
 
@@ -26,16 +25,16 @@ var fates = map[receipt.Fate]fate{receipt.Skipped: skipped, receipt.Delivered: d
 // note is what is written of one offset.
 type note struct {
 	fate    fate
-	letter  bool  // the dead-letter topic holds one of it
-	many    bool  // it had several documents
-	mapping uint8 // number of the mapping that made them; 0: unknown, or several
-	stamp   uint8 // of the record's time: under the same offset another record may have stood
+	letter  bool   // the dead-letter topic holds one of it
+	many    bool   // it had several documents
+	mapping uint8  // number of the mapping that made them; 0: unknown, or several
+	stamp   uint32 // of the record's time: under the same offset another record may have stood
 }
 
 // pageOffsets are kept together.
 const pageOffsets = 4096
 
-// page is what is written of as many offsets in a row, 20 KiB, where anything is.
+// page is what is written of as many offsets in a row, 32 KiB, where anything is.
 type page struct {
 	notes [pageOffsets]note
 	hour  time.Time // of one of its records, for offsets whose record nobody knows any more
@@ -194,13 +193,7 @@ func (n *notes) letter(s deadletter.Source) {
 	}
 }
 
-func stampOf(t time.Time) uint8 {
-	h := fnv.New32a()
-	ms := t.UnixMilli()
-	for i := range 8 {
-		h.Write([]byte{byte(ms >> (8 * i))}) //nolint:errcheck // never fails
-	}
-	return uint8(h.Sum32()%255) + 1
-}
+// stampOf comes again after 49 days only.
+func stampOf(t time.Time) uint32 { return uint32(t.UnixMilli()) }
 
 func hourOf(t time.Time) time.Time { return t.UTC().Truncate(time.Hour) }
