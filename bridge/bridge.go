@@ -172,6 +172,8 @@ type Bridge struct {
 
 	cluster    string        // id
 	commitTurn chan struct{} // capacity 1: one commit at a time
+	startTurn  chan struct{} // capacity 1: starts are decided one at a time
+	began      time.Time     // when Run began: what Start.Ago is before, however long a start is held
 	uncovered  counter       // settled documents that no commit covers
 	due        chan struct{} // capacity 1: a commit is due
 	paused     counter       // partitions whose fetches are paused
@@ -209,6 +211,7 @@ func New(cfg Config) (*Bridge, error) {
 		heard:      newHeard(cfg.SessionTimeout),
 		troubles:   newTroubles(cfg.Logger, cfg.Health),
 		commitTurn: make(chan struct{}, 1),
+		startTurn:  make(chan struct{}, 1),
 		due:        make(chan struct{}, 1),
 		nudged:     make(chan struct{}, 1),
 		partitions: make(map[string]map[int32]*partition),
@@ -246,7 +249,7 @@ func New(cfg Config) (*Bridge, error) {
 func (b *Bridge) Run(ctx context.Context) error {
 	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errStopped)
-	b.life = life
+	b.life, b.began = life, time.Now()
 	b.ending, b.endEnding = context.WithCancel(life)
 	defer b.endEnding()
 	b.member, b.endMember = context.WithCancel(life)
@@ -265,7 +268,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return fmt.Errorf("make Kafka group client: %w", err)
 	}
 	var g errgroup.Group
-	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search} {
+	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search, b.awaitStarts} {
 		g.Go(func() error { part(life); return nil })
 	}
 	if b.cfg.Bounded {

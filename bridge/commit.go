@@ -245,12 +245,12 @@ func (b *Bridge) topicID(p *partition) [16]byte {
 	return b.topicIDs[p.topic]
 }
 
-// name is the topic of an answer: from version 10 on it has only the id.
-func (c *commitment) name(t kmsg.OffsetCommitResponseTopic) string {
+// topicOf is the topic of an answer: from version 10 on it has only the id.
+func topicOf(req *kmsg.OffsetCommitRequest, t kmsg.OffsetCommitResponseTopic) string {
 	if t.Topic != "" {
 		return t.Topic
 	}
-	for _, rt := range c.req.Topics {
+	for _, rt := range req.Topics {
 		if rt.TopicID == t.TopicID {
 			return rt.Topic
 		}
@@ -263,7 +263,7 @@ func (c *commitment) name(t kmsg.OffsetCommitResponseTopic) string {
 func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) refusals {
 	refused := all(c.partitions(), errUnanswered)
 	for _, t := range resp.Topics {
-		topic := c.name(t)
+		topic := topicOf(c.req, t)
 		for _, rp := range t.Partitions {
 			s, ok := c.snapshots[place{topic: topic, partition: rp.Partition}]
 			if !ok {

@@ -116,6 +116,11 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 		f = b.seed(p, ft.Records[0].Offset, -1, nil)
 	}
 	b.troubles.end(p.trouble())
+	if p.begins && ft.Records[0].Offset < p.next {
+		b.rewind(p, p.next) // the client set its position before it knew of ours
+		return
+	}
+	p.begins = false
 	now := time.Now()
 	rs := make([]*record, 0, len(ft.Records))
 	end, bounded := f.End()
@@ -265,8 +270,12 @@ func (b *Bridge) tendPartition(p *partition) {
 	case crowded:
 		b.giveTailBack(p)
 	}
-	if p.strayed.Load() {
-		b.mend(p)
+	if p.unplaced.Load() || p.strayed.Load() {
+		if p.unplaced.Load() {
+			b.begin(p)
+		} else {
+			b.mend(p)
+		}
 		wait = p.held() || crowded || p.over()
 	}
 	if !wait && p.paused {

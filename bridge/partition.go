@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -58,6 +59,10 @@ type partition struct {
 	next   int64 // offset after the last one received; -1: none yet
 	paused bool
 	born   uint64 // number of the poll in which it took another's place: that poll's records are not for it
+
+	begins bool // its start was set while it was held, and nothing was received since
+
+	unplaced atomic.Bool // its start is not resolved; the poll loop ends it
 
 	astray // the position is outside the log
 }
@@ -174,9 +179,10 @@ func (p *partition) over() bool {
 }
 
 // held reports whether records of the partition must wait in Kafka: the topic
-// is braked, the window is at its edge, or the position is outside the log.
+// is braked, the window is at its edge, the start is not resolved, or the
+// position is outside the log.
 func (p *partition) held() bool {
-	if p.strayed.Load() {
+	if p.unplaced.Load() || p.strayed.Load() {
 		return true
 	}
 	if on, _ := p.brake.state(); on && !p.brake.trying() {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,63 +23,49 @@ type Start struct {
 	Ago    time.Duration // positive: so long before now
 }
 
-// startWait is how often a member looks whether the start was committed.
+// startWait is how often it is looked whether a start that was not resolved can
+// be now.
 const startWait = time.Second
+
+// positions are where partitions begin.
+type positions map[*partition]kgo.Offset
 
 // adjust makes the start of a fresh topic exact before its first record: a
 // crash, or a second member, would resolve "latest" again and skip what came
 // between. So one member, the owner of partition 0, resolves it for all
 // partitions and commits it in one request; the others read theirs. It is
 // kgo's AdjustFetchOffsetsFn: no record of these partitions is received before
-// it returns.
+// it returns. Those whose start is not resolved then are held, the others go on.
 func (b *Bridge) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	fresh := b.uncommitted(offsets)
+	fresh := b.unseeded(offsets)
 	if len(fresh) == 0 {
 		return offsets, nil
 	}
-	ours := b.unseeded(offsets)
+	var at positions
 	if b.cfg.Start == (Start{}) {
-		b.pin(ctx, offsets, fresh, ours)
-		b.sayStart(ctx, fresh, ours)
-		return offsets, nil
-	}
-	for {
-		starts, err := b.starts(ctx, fresh)
-		if err == nil {
-			b.troubles.end("start")
-			placed := b.place(offsets, starts)
-			b.pin(ctx, placed, fresh, ours)
-			b.sayStart(ctx, fresh, ours)
-			return placed, nil
-		}
+		at, _ = b.pin(ctx, fresh)
+	} else {
+		var why map[string]error
+		at, why = b.placeStarts(ctx, fresh)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("resolve start position: %w", context.Cause(ctx))
 		}
-		if !errors.Is(err, errOthersTurn) {
-			b.troubles.begin("start", "start position not resolved; no record is taken of the partitions assigned with it: "+explainKafka(err))
-		}
-		if err := pause(ctx, startWait); err != nil {
-			return nil, fmt.Errorf("resolve start position: %w", err)
-		}
-	}
-}
-
-// uncommitted lists the topics of which a partition of ours has no commit; a
-// frontier was seeded for those that have one.
-func (b *Bridge) uncommitted(offsets map[string]map[int32]kgo.Offset) (topics []string) {
-	for topic, ids := range offsets {
-		for id := range ids {
-			if p := b.partition(topic, id); p != nil && p.frontier() == nil {
-				topics = append(topics, topic)
-				break
+		for _, p := range fresh {
+			if p.frontier() == nil {
+				at[p] = b.holdStart(p)
 			}
 		}
+		b.sayHeld(why)
 	}
-	slices.Sort(topics)
-	return topics
+	for p, o := range at {
+		offsets[p.topic][p.id] = o
+	}
+	b.sayStart(ctx, fresh)
+	return offsets, nil
 }
 
-// unseeded lists the partitions of ours without a commit.
+// unseeded lists the partitions of ours without a commit; a frontier was seeded
+// for those that have one.
 func (b *Bridge) unseeded(offsets map[string]map[int32]kgo.Offset) (ps []*partition) {
 	for topic, ids := range offsets {
 		for id := range ids {
@@ -89,32 +77,161 @@ func (b *Bridge) unseeded(offsets map[string]map[int32]kgo.Offset) (ps []*partit
 	return ps
 }
 
+// holdStart has a partition wait for its start. kgo must be given a position:
+// it is paused at one that no start is below, since the client may move it up
+// to the start of the log.
+func (b *Bridge) holdStart(p *partition) kgo.Offset {
+	p.unplaced.Store(true)
+	b.client.PauseFetchPartitions(map[string][]int32{p.topic: {p.id}})
+	b.nudge()
+	return kgo.NewOffset().At(0)
+}
+
+// awaitStarts resolves the starts that are still to be, until ctx ends.
+func (b *Bridge) awaitStarts(ctx context.Context) {
+	tick := time.NewTicker(startWait)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		ps := slices.DeleteFunc(b.owned(), func(p *partition) bool { return !p.waitsForStart() })
+		var why map[string]error
+		if len(ps) > 0 {
+			var at positions
+			if at, why = b.placeStarts(ctx, ps); len(at) > 0 {
+				b.sayStart(ctx, ps)
+				b.nudge()
+			}
+		}
+		b.sayHeld(why)
+	}
+}
+
+func (p *partition) waitsForStart() bool { return p.unplaced.Load() && p.frontier() == nil }
+
+// begin lets a held partition go on once its start is resolved. The poll loop
+// calls it.
+func (b *Bridge) begin(p *partition) {
+	if f := p.frontier(); f != nil {
+		b.rewind(p, f.Base())
+		p.begins = true
+		p.unplaced.Store(false)
+	}
+}
+
+// placeStarts seeds those of the partitions whose start is resolved, and
+// returns why the topics of the others are held.
+func (b *Bridge) placeStarts(ctx context.Context, ps []*partition) (at positions, why map[string]error) {
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
+	defer cancel()
+	commits, why, err := b.starts(ctx, topicsOf(ps))
+	if err != nil {
+		return make(positions), map[string]error{"": err}
+	}
+	at = make(positions)
+	var later []*partition
+	for _, p := range ps {
+		if why[p.topic] != nil {
+			continue
+		}
+		if c, ok := commits.Lookup(p.topic, p.id); ok && c.At >= 0 {
+			at[p] = kgo.NewOffset().At(c.At).WithEpoch(c.LeaderEpoch)
+			b.seed(p, c.At, c.LeaderEpoch, &c.Metadata)
+		} else {
+			later = append(later, p) // added since: it starts at its beginning
+		}
+	}
+	pinned, refused := b.pin(ctx, later)
+	maps.Copy(at, pinned)
+	maps.Copy(why, refused)
+	return at, why
+}
+
+// sayHeld says of which topics the start is not resolved, and why; "" is all
+// that wait for theirs.
+func (b *Bridge) sayHeld(why map[string]error) {
+	for _, key := range b.troubles.keys("start ") {
+		if why[strings.TrimPrefix(key, "start ")] == nil {
+			b.troubles.end(key)
+		}
+	}
+	for topic, err := range why {
+		what := "topic " + topic + " is held, its start position is not resolved: "
+		switch {
+		case errors.Is(err, errOthersTurn), errors.Is(err, context.Canceled):
+			continue
+		case topic == "":
+			what = "partitions are held, their start position is not resolved: "
+		}
+		b.troubles.begin("start "+topic, what+explainKafka(err))
+	}
+}
+
+func topicsOf(ps []*partition) (topics []string) {
+	for topic := range names(ps) {
+		topics = append(topics, topic)
+	}
+	slices.Sort(topics)
+	return topics
+}
+
 var errOthersTurn = errors.New("another member resolves the start")
 
-// starts returns the committed offsets of the group after they were resolved;
-// errOthersTurn means that some are not yet, and not ours to resolve.
-func (b *Bridge) starts(ctx context.Context, fresh []string) (kadm.OffsetResponses, error) {
+// starts returns the committed offsets of the group after they were resolved,
+// and why those of some topics are not yet; errOthersTurn: they are not ours to
+// resolve.
+//
+// The generation comes first: if another member has become the owner since, and
+// decided, ours is over and the broker refuses what we decide. One at a time,
+// or this member would decide twice.
+func (b *Bridge) starts(ctx context.Context, fresh []string) (commits kadm.OffsetResponses, why map[string]error, err error) {
+	if err := enqueue(ctx, b.startTurn); err != nil {
+		return nil, nil, err
+	}
+	defer func() { <-b.startTurn }()
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = b.cfg.Group
+	req.MemberID, req.Generation = b.client.GroupMetadata()
+	if commits, err = b.committedOffsets(ctx); err != nil {
+		return nil, nil, err
+	}
+	why = make(map[string]error)
+	undecided, err := b.undecided(ctx, fresh, commits)
+	if err != nil || len(undecided) == 0 {
+		return commits, why, err
+	}
+	for _, topic := range undecided {
+		why[topic] = errOthersTurn // theirs are read next time
+	}
+	ours := b.toDecide(undecided)
+	if len(ours) == 0 {
+		return commits, why, nil
+	}
+	refused, err := b.commitStarts(ctx, req, ours)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, topic := range ours {
+		delete(why, topic)
+	}
+	maps.Copy(why, refused)
+	commits, err = b.committedOffsets(ctx)
+	return commits, why, err
+}
+
+// committedOffsets are the group's, of all topics.
+func (b *Bridge) committedOffsets(ctx context.Context) (kadm.OffsetResponses, error) {
 	commits, err := b.admin.FetchOffsets(ctx, b.cfg.Group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
 	}
-	undecided, err := b.undecided(ctx, fresh, commits)
-	if err != nil {
-		return nil, err
+	if err := commits.Error(); err != nil { // one that is not read is not none
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
 	}
-	if len(undecided) == 0 {
-		return commits, nil
-	}
-	ours := b.toDecide(undecided)
-	if len(ours) > 0 {
-		if err := b.commitStarts(ctx, ours); err != nil {
-			return nil, err
-		}
-	}
-	if len(ours) < len(undecided) {
-		return nil, errOthersTurn // theirs are read next time
-	}
-	return b.admin.FetchOffsets(ctx, b.cfg.Group)
+	return commits, nil
 }
 
 // undecided lists the topics whose start is still to be resolved. A named topic
@@ -162,83 +279,111 @@ func committed(commits kadm.OffsetResponses, topic string) bool {
 }
 
 // commitStarts resolves the start of every partition of the topics and commits
-// all in one request, so that either all or none of a topic is decided. The
-// broker takes commits for partitions of others in the same generation.
-func (b *Bridge) commitStarts(ctx context.Context, topics []string) error {
-	at, err := b.resolve(ctx, topics)
-	if err != nil {
-		return fmt.Errorf("list offsets: %w", err)
-	}
+// all in one request, so that either all or none of a topic is decided; it
+// returns why some are not. The broker takes commits for partitions of others
+// in the same generation.
+func (b *Bridge) commitStarts(ctx context.Context, req *kmsg.OffsetCommitRequest, topics []string) (refused map[string]error, err error) {
 	details, err := b.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topics...) // past the cache, as in consumedTopics
 	if err != nil {
-		return fmt.Errorf("list topics: %w", err)
+		return nil, fmt.Errorf("list topics: %w", err)
 	}
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group = b.cfg.Group
-	req.MemberID, req.Generation = b.client.GroupMetadata()
-	for topic, ids := range at {
-		rt := kmsg.NewOffsetCommitRequestTopic()
-		rt.Topic, rt.TopicID = topic, details[topic].ID
-		for id, o := range ids {
-			if o.Err != nil {
-				return fmt.Errorf("list offset of %s/%d: %w", topic, id, o.Err)
-			}
-			rp := kmsg.NewOffsetCommitRequestTopicPartition()
-			rp.Partition, rp.Offset, rp.LeaderEpoch = id, o.Offset, o.LeaderEpoch
-			rp.Metadata = kmsg.StringPtr("")
-			rt.Partitions = append(rt.Partitions, rp)
+	at, refused := listEach(ctx, b.resolve, topics)
+	for _, topic := range topics {
+		rt, err := startOf(details[topic], at[topic])
+		switch {
+		case refused[topic] != nil:
+		case err != nil:
+			refused[topic] = err
+		default:
+			req.Topics = append(req.Topics, rt)
 		}
-		req.Topics = append(req.Topics, rt)
+	}
+	if b.pattern != nil && len(refused) > 0 {
+		// They are decided together: a topic left out would count as found later.
+		for _, err := range refused {
+			return nil, err
+		}
+	}
+	if len(req.Topics) == 0 {
+		return refused, nil
 	}
 	resp, err := req.RequestWith(ctx, b.client)
 	if err != nil {
-		return fmt.Errorf("commit start: %w", err)
+		return nil, fmt.Errorf("commit start: %w", err)
 	}
 	for _, t := range resp.Topics {
+		topic := topicOf(req, t)
 		for _, rp := range t.Partitions {
 			if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
-				return fmt.Errorf("commit start of %s/%d: %w", t.Topic, rp.Partition, err)
+				refused[topic] = fmt.Errorf("commit start of %s/%d: %w", topic, rp.Partition, err)
 			}
 		}
 	}
-	return nil
+	return refused, nil
 }
 
-func (b *Bridge) resolve(ctx context.Context, topics []string) (kadm.ListedOffsets, error) {
+// startOf is the commit of a topic's start, all of its partitions.
+func startOf(t kadm.TopicDetail, at map[int32]kadm.ListedOffset) (rt kmsg.OffsetCommitRequestTopic, err error) {
+	if t.Err != nil {
+		return rt, fmt.Errorf("list topic %s: %w", t.Topic, t.Err)
+	}
+	rt = kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic, rt.TopicID = t.Topic, t.ID
+	for id := range t.Partitions {
+		o, there := at[id]
+		if !there {
+			o.Err = errUnanswered
+		}
+		if o.Err != nil {
+			return rt, fmt.Errorf("list offset of %s/%d: %w", t.Topic, id, o.Err)
+		}
+		rp := kmsg.NewOffsetCommitRequestTopicPartition()
+		rp.Partition, rp.Offset, rp.LeaderEpoch = id, o.Offset, o.LeaderEpoch
+		rp.Metadata = kmsg.StringPtr("")
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	return rt, nil
+}
+
+// listEach lists offsets of the topics, and says of which it cannot: an error
+// of one fails kadm's answer for all, so then they are asked for one by one.
+func listEach(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics []string) (kadm.ListedOffsets, map[string]error) {
+	refused := make(map[string]error)
+	all, err := list(ctx, topics...)
+	if err == nil {
+		return all, refused
+	}
+	all = make(kadm.ListedOffsets)
+	for _, topic := range topics {
+		one, err := list(ctx, topic)
+		if err != nil {
+			refused[topic] = fmt.Errorf("list offsets of %s: %w", topic, err)
+			continue
+		}
+		maps.Copy(all, one)
+	}
+	return all, refused
+}
+
+func (b *Bridge) resolve(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
 	switch s := b.cfg.Start; {
 	case s.Latest:
 		return b.admin.ListEndOffsets(ctx, topics...)
 	case s.Ago > 0:
-		return b.admin.ListOffsetsAfterMilli(ctx, time.Now().Add(-s.Ago).UnixMilli(), topics...)
+		return b.admin.ListOffsetsAfterMilli(ctx, b.began.Add(-s.Ago).UnixMilli(), topics...)
 	default:
 		return b.admin.ListOffsetsAfterMilli(ctx, s.Time.UnixMilli(), topics...)
 	}
 }
 
-// place sets the fetch positions to what is committed by now. A partition
-// without a commit was added later, and starts at its beginning.
-func (b *Bridge) place(offsets map[string]map[int32]kgo.Offset, commits kadm.OffsetResponses) map[string]map[int32]kgo.Offset {
-	for topic, ids := range offsets {
-		for id := range ids {
-			p := b.partition(topic, id)
-			if p == nil || p.frontier() != nil {
-				continue
-			}
-			if c, ok := commits.Lookup(topic, id); ok && c.Err == nil && c.At >= 0 {
-				ids[id] = kgo.NewOffset().At(c.At).WithEpoch(c.LeaderEpoch)
-				b.seed(p, c.At, c.LeaderEpoch, &c.Metadata)
-			}
-		}
-	}
-	return offsets
-}
-
 // sayStart tells what a fresh start means: how much there is to deliver, and
 // how long that takes at the rate.
-func (b *Bridge) sayStart(ctx context.Context, topics []string, ps []*partition) {
+func (b *Bridge) sayStart(ctx context.Context, ps []*partition) {
+	ps = slices.DeleteFunc(slices.Clone(ps), (*partition).waitsForStart)
 	if ps = b.untold(ps); len(ps) == 0 {
 		return
 	}
+	topics := topicsOf(ps)
 	ctx, cancel := context.WithTimeout(ctx, pollWait) // what is said is no reason to wait long
 	defer cancel()
 	ends, err := b.admin.ListEndOffsets(ctx, topics...)
@@ -284,17 +429,23 @@ func (b *Bridge) untold(ps []*partition) (untold []*partition) {
 // pin gives partitions without a commit the numbered start of their log: kgo
 // cannot set the position of one that has neither a commit nor a record yet, so
 // one whose start retention passes before the first poll would stand for ever.
-func (b *Bridge) pin(ctx context.Context, offsets map[string]map[int32]kgo.Offset, topics []string, ps []*partition) {
+func (b *Bridge) pin(ctx context.Context, ps []*partition) (at positions, refused map[string]error) {
+	at = make(positions)
+	if len(ps) == 0 {
+		return at, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
-	starts, err := b.admin.ListStartOffsets(ctx, topics...)
-	if err != nil {
-		return
-	}
+	starts, refused := listEach(ctx, b.admin.ListStartOffsets, topicsOf(ps))
 	for _, p := range ps {
-		if s, ok := starts.Lookup(p.topic, p.id); ok && s.Err == nil && p.frontier() == nil {
-			offsets[p.topic][p.id] = kgo.NewOffset().At(s.Offset).WithEpoch(s.LeaderEpoch)
+		s, ok := starts.Lookup(p.topic, p.id)
+		switch {
+		case ok && s.Err != nil:
+			refused[p.topic] = s.Err
+		case ok && p.frontier() == nil:
+			at[p] = kgo.NewOffset().At(s.Offset).WithEpoch(s.LeaderEpoch)
 			b.seed(p, s.Offset, s.LeaderEpoch, nil)
 		}
 	}
+	return at, refused
 }

@@ -3,12 +3,16 @@ package bridge_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"serbridge/bridge"
 	"serbridge/bridge/stellar"
@@ -85,6 +89,64 @@ func (w *world) ends(topic string) map[int32]int64 {
 	ends := make(map[int32]int64)
 	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
 	return ends
+}
+
+// A fresh topic whose start cannot be resolved waits alone. What the group has of others goes on, and once the topic can be
+// read it starts where its start says, also if the member is killed before its first delivery.
+func TestUnreadableTopicHoldsNoOthersStart(t *testing.T) {
+	t.Parallel()
+	faults := map[string]kfake.Fault{
+		"its log":     {Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.TopicAuthorizationFailed},
+		"its commits": {Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.TopicAuthorizationFailed},
+		"its leader":  {Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.LeaderNotAvailable, Partitions: []int32{2}},
+	}
+	for _, protocol := range protocols {
+		for what, fault := range faults {
+			for name, start := range map[string]bridge.Start{"latest": {Latest: true}, "ten minutes ago": {Ago: 10 * time.Minute}} {
+				t.Run(protocol+", "+what+", "+name, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t, worldConfig{topics: []string{topic, "other"}, kafka: brisk})
+						w.produceTo("other", 0, 30, detection)
+						time.Sleep(time.Hour)
+						w.produceTo("other", 30, 30, detection) // within the ten minutes of the first start
+						fault.Topic, fault.Count = "other", -1
+						broken := w.cluster.Fault(fault)
+						join := func() *member {
+							return w.start(func(c *bridge.Config) {
+								c.Topics, c.Protocol, c.Start, c.SessionTimeout = []string{topic, "other"}, protocol, start, 6*time.Second
+							})
+						}
+						m := join()
+						time.Sleep(10 * time.Second)
+						w.produce(60, 30)
+						time.Sleep(15 * time.Minute)
+						w.expect(30, 0)
+						m.expectNotReady("topic other is held, its start position is not resolved")
+						w.api.Script(stellartest.Always(stellartest.Unavailable()))
+						broken.Remove()
+						time.Sleep(5 * time.Second)
+						if rs := strings.Join(m.health.Reasons(), "; "); strings.Contains(rs, "start position") {
+							t.Errorf("not ready: %s", rs)
+						}
+						w.produceTo("other", 90, 30, detection)
+						time.Sleep(5 * time.Second)
+						m.kill()
+						go m.end()
+						w.produceTo("other", 120, 30, detection)
+						time.Sleep(30 * time.Minute)
+						w.api.Script(nil)
+						join()
+						w.settled(time.Minute, topic, "other")
+						want := 30 + 30 + 30
+						if start.Ago > 0 {
+							want += 30
+						}
+						w.expect(want, 0)
+					})
+				})
+			}
+		}
+	}
 }
 
 // A start in the past takes the first record at or after it.
