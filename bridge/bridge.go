@@ -147,7 +147,8 @@ type Bridge struct {
 	polls      uint64                             // the poll loop's own count
 	cancelPoll atomic.Pointer[context.CancelFunc] // ends the poll that waits
 	client     *kgo.Client                        // the member
-	admin      *kadm.Client                       // a client of its own: it answers while the member is in a rebalance
+	visitor    *kgo.Client                        // a client of its own: it answers while the member is in a rebalance
+	admin      *kadm.Client                       // on visitor
 	stop       sync.Once
 	life       context.Context
 	ending     context.Context // ends when a stop may wait for no commit any more; child of life
@@ -259,6 +260,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return fmt.Errorf("make Kafka client: %w", err)
 	}
 	defer visitor.Close()
+	b.visitor = visitor
 	b.admin = kadm.NewClient(visitor)
 	b.cfg.Health.NotReady(starting, "not in the consumer group yet")
 	if err := b.meet(ctx); err != nil {

@@ -35,29 +35,23 @@ type positions map[*partition]kgo.Offset
 // between. So one member, the owner of partition 0, resolves it for all
 // partitions and commits it in one request; the others read theirs. It is
 // kgo's AdjustFetchOffsetsFn: no record of these partitions is received before
-// it returns. Those whose start is not resolved then are held, the others go on.
+// it returns. Those whose start is not known then are held, the others go on.
 func (b *Bridge) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	fresh := b.unseeded(offsets)
-	if len(fresh) == 0 {
-		return offsets, nil
+	at, why := b.placeStarts(ctx, fresh)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("resolve start position: %w", context.Cause(ctx))
 	}
-	var at positions
-	if b.cfg.Start == (Start{}) {
-		at, _ = b.pin(ctx, fresh)
-	} else {
-		var why map[string]error
-		at, why = b.placeStarts(ctx, fresh)
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("resolve start position: %w", context.Cause(ctx))
+	for _, p := range b.owned() { // also those whose commits the broker did not tell: the client leaves them out
+		if p.frontier() == nil && !p.unplaced.Load() {
+			at[p] = b.holdStart(p)
 		}
-		for _, p := range fresh {
-			if p.frontier() == nil {
-				at[p] = b.holdStart(p)
-			}
-		}
-		b.sayHeld(why)
 	}
+	b.sayHeld(why)
 	for p, o := range at {
+		if offsets[p.topic] == nil {
+			offsets[p.topic] = make(map[int32]kgo.Offset)
+		}
 		offsets[p.topic][p.id] = o
 	}
 	b.sayStart(ctx, fresh)
@@ -101,12 +95,17 @@ func (b *Bridge) awaitStarts(ctx context.Context) {
 		var why map[string]error
 		if len(ps) > 0 {
 			var at positions
-			if at, why = b.placeStarts(ctx, ps); len(at) > 0 {
+			if at, why = b.findStarts(ctx, ps); len(at) > 0 {
 				b.sayStart(ctx, ps)
 				b.nudge()
 			}
 		}
 		b.sayHeld(why)
+		for _, key := range b.troubles.keys("start ") {
+			if why[strings.TrimPrefix(key, "start ")] == nil {
+				b.troubles.end(key)
+			}
+		}
 	}
 }
 
@@ -122,30 +121,60 @@ func (b *Bridge) begin(p *partition) {
 	}
 }
 
-// placeStarts seeds those of the partitions whose start is resolved, and
+// findStarts seeds those of the held partitions whose start is known by now:
+// what the group has committed, or else the start of one without a commit. It
 // returns why the topics of the others are held.
+func (b *Bridge) findStarts(ctx context.Context, ps []*partition) (at positions, why map[string]error) {
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
+	defer cancel()
+	commits, err := b.commitsOf(ctx, names(ps))
+	if err != nil {
+		return nil, map[string]error{"": err}
+	}
+	at, refused := b.seedFrom(commits, ps)
+	fresh := slices.DeleteFunc(slices.Clone(ps), func(p *partition) bool { return p.frontier() != nil || refused[p.topic] != nil })
+	placed, why := b.placeStarts(ctx, fresh)
+	maps.Copy(at, placed)
+	maps.Copy(why, refused)
+	return at, why
+}
+
+// seedFrom seeds the partitions that have a commit, and returns of which topics
+// it is not known.
+func (b *Bridge) seedFrom(commits kadm.OffsetResponses, ps []*partition) (at positions, refused map[string]error) {
+	at, refused = make(positions), make(map[string]error)
+	for _, p := range ps {
+		c, ok := commits.Lookup(p.topic, p.id)
+		switch {
+		case !ok:
+			refused[p.topic] = errUnanswered
+		case c.Err != nil:
+			refused[p.topic] = c.Err
+		case c.At >= 0:
+			at[p] = kgo.NewOffset().At(c.At).WithEpoch(c.LeaderEpoch)
+			b.seed(p, c.At, c.LeaderEpoch, &c.Metadata)
+		}
+	}
+	return at, refused
+}
+
+// placeStarts seeds those of the partitions, none of which has a commit, whose
+// start is resolved, and returns why the topics of the others are held.
 func (b *Bridge) placeStarts(ctx context.Context, ps []*partition) (at positions, why map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
+	if b.cfg.Start == (Start{}) || len(ps) == 0 {
+		return b.pin(ctx, ps)
+	}
 	commits, why, err := b.starts(ctx, topicsOf(ps))
 	if err != nil {
 		return make(positions), map[string]error{"": err}
 	}
-	at = make(positions)
-	var later []*partition
-	for _, p := range ps {
-		if why[p.topic] != nil {
-			continue
-		}
-		if c, ok := commits.Lookup(p.topic, p.id); ok && c.At >= 0 {
-			at[p] = kgo.NewOffset().At(c.At).WithEpoch(c.LeaderEpoch)
-			b.seed(p, c.At, c.LeaderEpoch, &c.Metadata)
-		} else {
-			later = append(later, p) // added since: it starts at its beginning
-		}
-	}
-	pinned, refused := b.pin(ctx, later)
-	maps.Copy(at, pinned)
+	decided := slices.DeleteFunc(slices.Clone(ps), func(p *partition) bool { return why[p.topic] != nil })
+	at, refused := b.seedFrom(commits, decided)
+	maps.Copy(why, refused)
+	pinned, refused := b.pin(ctx, slices.DeleteFunc(decided, func(p *partition) bool { return p.frontier() != nil || refused[p.topic] != nil }))
+	maps.Copy(at, pinned) // added since: they start at their beginning
 	maps.Copy(why, refused)
 	return at, why
 }
@@ -153,11 +182,6 @@ func (b *Bridge) placeStarts(ctx context.Context, ps []*partition) (at positions
 // sayHeld says of which topics the start is not resolved, and why; "" is all
 // that wait for theirs.
 func (b *Bridge) sayHeld(why map[string]error) {
-	for _, key := range b.troubles.keys("start ") {
-		if why[strings.TrimPrefix(key, "start ")] == nil {
-			b.troubles.end(key)
-		}
-	}
 	for topic, err := range why {
 		what := "topic " + topic + " is held, its start position is not resolved: "
 		switch {
@@ -180,9 +204,8 @@ func topicsOf(ps []*partition) (topics []string) {
 
 var errOthersTurn = errors.New("another member resolves the start")
 
-// starts returns the committed offsets of the group after they were resolved,
-// and why those of some topics are not yet; errOthersTurn: they are not ours to
-// resolve.
+// starts returns the committed offsets of the topics after they were resolved,
+// and why those of some are not yet; errOthersTurn: they are not ours to resolve.
 //
 // The generation comes first: if another member has become the owner since, and
 // decided, ours is over and the broker refuses what we decide. One at a time,
@@ -195,18 +218,32 @@ func (b *Bridge) starts(ctx context.Context, fresh []string) (commits kadm.Offse
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = b.cfg.Group
 	req.MemberID, req.Generation = b.client.GroupMetadata()
-	if commits, err = b.committedOffsets(ctx); err != nil {
+	parts, why, err := b.partsOf(ctx, fresh)
+	if err != nil {
 		return nil, nil, err
 	}
-	why = make(map[string]error)
-	undecided, err := b.undecided(ctx, fresh, commits)
-	if err != nil || len(undecided) == 0 {
-		return commits, why, err
+	if commits, err = b.commitsOf(ctx, parts); err != nil {
+		return nil, nil, err
 	}
+	undecided, err := b.undecided(ctx, fresh, commits)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range commits.Sorted() {
+		if o.Err != nil {
+			why[o.Topic] = o.Err // one that is not told is not none
+		}
+	}
+	for _, err := range why {
+		if b.pattern != nil && len(undecided) > 0 {
+			return nil, nil, err // they are decided together: one left out would count as found later
+		}
+	}
+	undecided = slices.DeleteFunc(undecided, func(topic string) bool { return why[topic] != nil })
+	ours := b.toDecide(undecided)
 	for _, topic := range undecided {
 		why[topic] = errOthersTurn // theirs are read next time
 	}
-	ours := b.toDecide(undecided)
 	if len(ours) == 0 {
 		return commits, why, nil
 	}
@@ -218,18 +255,70 @@ func (b *Bridge) starts(ctx context.Context, fresh []string) (commits kadm.Offse
 		delete(why, topic)
 	}
 	maps.Copy(why, refused)
-	commits, err = b.committedOffsets(ctx)
+	commits, err = b.commitsOf(ctx, parts)
 	return commits, why, err
 }
 
-// committedOffsets are the group's, of all topics.
-func (b *Bridge) committedOffsets(ctx context.Context) (kadm.OffsetResponses, error) {
-	commits, err := b.admin.FetchOffsets(ctx, b.cfg.Group)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
+// partsOf lists all partitions of the topics, and why those of some are not
+// known.
+func (b *Bridge) partsOf(ctx context.Context, topics []string) (parts map[string][]int32, why map[string]error, err error) {
+	details, err := b.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topics...) // past the cache, as in consumedTopics
+	if err != nil {
+		return nil, nil, fmt.Errorf("list topics: %w", err)
 	}
-	if err := commits.Error(); err != nil { // one that is not read is not none
+	parts, why = make(map[string][]int32), make(map[string]error)
+	for _, topic := range topics {
+		t := details[topic]
+		if t.Err != nil {
+			why[topic] = fmt.Errorf("list topic %s: %w", topic, t.Err)
+			continue
+		}
+		parts[topic] = t.Partitions.Numbers()
+	}
+	return parts, why, nil
+}
+
+// commitsOf reads the group's commits of these partitions. They are asked for by
+// name: asked for all there are, a broker leaves out those of a topic that it
+// does not know yet or that we may not see, which is not to have none.
+func (b *Bridge) commitsOf(ctx context.Context, parts map[string][]int32) (kadm.OffsetResponses, error) {
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = b.cfg.Group
+	for topic, ids := range parts {
+		t := kmsg.NewOffsetFetchRequestGroupTopic()
+		t.Topic, t.Partitions = topic, ids
+		g.Topics = append(g.Topics, t)
+	}
+	if len(g.Topics) == 0 {
+		return nil, nil // it would ask for all
+	}
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(ctx, b.visitor)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err == nil && len(resp.Groups) == 1 {
+		err = kerr.ErrorForCode(resp.Groups[0].ErrorCode)
+	}
+	commits := make(kadm.OffsetResponses)
+	switch {
+	case errors.Is(err, kerr.GroupIDNotFound):
+	case err != nil:
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
+	case len(resp.Groups) != 1:
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, errUnanswered)
+	}
+	for _, t := range resp.Groups[0].Topics {
+		for _, rp := range t.Partitions {
+			o := kadm.OffsetResponse{Err: kerr.ErrorForCode(rp.ErrorCode)}
+			o.Topic, o.Partition, o.At, o.LeaderEpoch = t.Topic, rp.Partition, rp.Offset, rp.LeaderEpoch
+			if rp.Metadata != nil {
+				o.Metadata = *rp.Metadata
+			}
+			commits.Add(o)
+		}
 	}
 	return commits, nil
 }
@@ -242,8 +331,12 @@ func (b *Bridge) undecided(ctx context.Context, fresh []string, commits kadm.Off
 	if b.pattern == nil {
 		return slices.DeleteFunc(slices.Clone(fresh), func(t string) bool { return committed(commits, t) }), nil
 	}
-	for topic := range commits {
-		if committed(commits, topic) {
+	whole, err := b.admin.FetchOffsets(ctx, b.cfg.Group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, err)
+	}
+	for topic := range whole {
+		if committed(whole, topic) {
 			return nil, nil
 		}
 	}
@@ -261,7 +354,7 @@ func (b *Bridge) undecided(ctx context.Context, fresh []string, commits kadm.Off
 func (b *Bridge) toDecide(undecided []string) []string {
 	others := func(topic string) bool { return b.partition(topic, 0) == nil }
 	if b.pattern != nil {
-		if others(undecided[0]) {
+		if len(undecided) == 0 || others(undecided[0]) {
 			return nil
 		}
 		return undecided
@@ -298,10 +391,9 @@ func (b *Bridge) commitStarts(ctx context.Context, req *kmsg.OffsetCommitRequest
 			req.Topics = append(req.Topics, rt)
 		}
 	}
-	if b.pattern != nil && len(refused) > 0 {
-		// They are decided together: a topic left out would count as found later.
-		for _, err := range refused {
-			return nil, err
+	for _, err := range refused {
+		if b.pattern != nil {
+			return nil, err // as in starts
 		}
 	}
 	if len(req.Topics) == 0 {
@@ -432,7 +524,7 @@ func (b *Bridge) untold(ps []*partition) (untold []*partition) {
 func (b *Bridge) pin(ctx context.Context, ps []*partition) (at positions, refused map[string]error) {
 	at = make(positions)
 	if len(ps) == 0 {
-		return at, nil
+		return at, make(map[string]error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
