@@ -175,6 +175,7 @@ func (b *builder) document(part int) *Document {
 // encode appends the document and notes its marks.
 func (b *builder) encode(dst []byte, d *Document) []byte {
 	custom, own, leftover := b.incomingCustom()
+	b.numbers(&custom, &own, &leftover, &b.d.Own, &b.d.Rest)
 	dst = b.appendVendor(append(dst, '{'))
 	d.marks.vendor = len(dst)
 	if !d.flat {
@@ -195,6 +196,16 @@ func (b *builder) encode(dst []byte, d *Document) []byte {
 	}
 	d.marks.end = len(dst)
 	return d.appendEnd(dst)
+}
+
+// numbers has what no index takes as a number sent as text.
+func (b *builder) numbers(fields ...*[]Member) {
+	for _, members := range fields {
+		if indexable, changed := indexableMembers(*members); changed {
+			*members = indexable
+			b.flags[numberAsText] = true
+		}
+	}
 }
 
 // nativeText is the native record of the detection: the whole record, or what of it is this part.

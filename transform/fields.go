@@ -102,15 +102,16 @@ const (
 	fieldDropped // a field of the vendor's table could not be sent; its native value is kept
 	detectedCut  // more pairs than maxPairs
 	rawTruncated
-	late        // replayed, and over an hour old
-	repairFlags // the first of Repairs()
+	late         // replayed, and over an hour old
+	numberAsText // a number of the record's own that no index takes
+	repairFlags  // the first of Repairs()
 
 	flagCount = repairFlags + 4
 )
 
 var flagNames = [flagCount]string{
 	"severity_defaulted", "time_assumed_utc", "time_from_kafka", "time_from_clock", "score_clamped", "field_dropped",
-	"detected_cut", "raw_truncated", "late",
+	"detected_cut", "raw_truncated", "late", "number_as_text",
 	string(RepairedDuplicateKey), string(RepairedUTF8), string(RepairedNaN), string(RepairedBOM),
 }
 

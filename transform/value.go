@@ -200,6 +200,49 @@ func (v Value) float32() (string, bool) {
 	return text, true
 }
 
+// indexable returns v with each number as text that an index which has not seen the field before refuses, and with it
+// the whole document: it takes an integer for a long and any other number for a float.
+func (v Value) indexable() (_ Value, changed bool) {
+	switch v.kind {
+	case jsontext.KindNumber:
+		if !isIndexable(v.text) {
+			return Value{kind: jsontext.KindString, text: v.text}, true
+		}
+	case jsontext.KindBeginObject, jsontext.KindBeginArray:
+		members, changed := indexableMembers(v.members)
+		return Value{kind: v.kind, members: members}, changed
+	}
+	return v, false
+}
+
+// indexableMembers makes a copy only if something changes.
+func indexableMembers(members []Member) (_ []Member, changed bool) {
+	indexed := members
+	for i, m := range members {
+		v, c := m.Value.indexable()
+		if !c {
+			continue
+		}
+		if !changed {
+			indexed, changed = slices.Clone(members), true
+		}
+		indexed[i].Value = v
+	}
+	return indexed, changed
+}
+
+func isIndexable(number string) bool {
+	if len(number) < len("9223372036854775807") && !strings.ContainsAny(number, "eE") {
+		return true
+	}
+	if !strings.ContainsAny(number, ".eE") {
+		_, err := strconv.ParseInt(number, 10, 64)
+		return err == nil
+	}
+	_, err := strconv.ParseFloat(number, 32)
+	return err == nil
+}
+
 // numberText returns what decimal has read as a JSON number. A string may hold a form that JSON lacks: .5 or 007.
 func (v Value) numberText() string {
 	text := strings.TrimSpace(v.text)
