@@ -22,6 +22,8 @@ type Reading struct {
 	// first failed, how often it was redriven, and by which run. nil: from the
 	// record's headers alone.
 	Letter *deadletter.Letter
+	// Select leaves out of what the record makes what this run does not mean: parts of it become skips. nil: nothing.
+	Select func(*transform.Input, transform.Result) transform.Result
 }
 
 // WholeRecord is the number of the part that is all of its record.
@@ -87,7 +89,16 @@ func (b *Bridge) transform(r *record) transform.Result {
 	}
 	in := r.reading.Input
 	in.Now, in.ClusterID, in.Settings = time.Now(), b.cluster, b.cfg.Transform(in.Topic)
-	return r.reading.Wanted(format.Transform(in))
+	return r.reading.Transform(in)
+}
+
+// Transform makes of the record's input what this run means of it.
+func (r Reading) Transform(in transform.Input) transform.Result {
+	result := r.Wanted(format.Transform(in))
+	if r.Select != nil {
+		result = r.Select(&in, result)
+	}
+	return result
 }
 
 // Wanted is what of the record's documents is wanted.

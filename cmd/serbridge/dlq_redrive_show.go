@@ -8,7 +8,6 @@ import (
 	"serbridge/bridge/backfill"
 	"serbridge/bridge/deadletter"
 	"serbridge/transform"
-	"serbridge/transform/format"
 )
 
 // sayPlan says what is going to be done, or why there is nothing to do.
@@ -103,7 +102,7 @@ func (r *redrive) rehearse(ctx context.Context) error {
 	err = r.job.Each(ctx, func(e *deadletter.Entry, skip transform.SkipReason) (bool, error) {
 		switch skip {
 		case "":
-			h.take(e, backfill.ReadingOf(e, skip, r.run.ID).Wanted(format.Transform(r.input(e, meta.Cluster, settings))))
+			h.take(e, backfill.ReadingOf(e, skip, r.run.ID).Transform(r.input(e, meta.Cluster, settings)))
 		case backfill.MostRedrives:
 			h.Parked++
 		default:

@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",
 		"transform", "transform/format"},
 	"bridge/audit":    {"bridge/backfill", "bridge/deadletter", "bridge/receipt", "bridge/stellar", "transform", "transform/format"},
-	"bridge/backfill": {"bridge", "bridge/deadletter", "bridge/frontier", "transform"},
+	"bridge/backfill": {"bridge", "bridge/deadletter", "bridge/frontier", "bridge/receipt", "transform"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

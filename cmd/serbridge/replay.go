@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"serbridge/bridge/backfill"
+	"serbridge/transform/format"
 )
 
 const replayHelp = `Delivers a range of topics once more, from bounds that are resolved once, and ends by itself.
@@ -35,6 +36,14 @@ Documents say which run sent them (replay_id), and late if their record is over 
 detections that arrive as New set off playbooks: for a range with records older than a day --status
 says what they arrive as.
 
+--filter takes a condition in CEL (cel.dev) on record (the value as JSON, else text), document (as it is sent), format, key,
+headers, topic, partition, offset and timestamp, with the functions of mappings. Each document of a record is judged for
+itself; where none is made, document is null. What cannot be evaluated is not meant. What is not meant is skipped as filtered.
+
+--skip-delivered, the default where there are receipts (RECEIPTS_TOPIC), skips as already_delivered what a receipt says that
+this host took from this user, made by the mapping that makes it today, whoever delivered it. For that the receipts are read
+from a day before the range on, and eight bytes kept for each offset of it.
+
 With --dry-run nothing is sent or committed: the range is read and transformed, and counted. With
 --output FILE, or - for standard output, the documents are written there, one a line; no group, no
 commit, no dead letters. Neither needs the settings of Stellar Cyber.
@@ -51,6 +60,12 @@ type replay struct {
 	output           string
 	status           string
 	yield            bool
+	filter           string
+	skipDelivered    bool
+
+	begins    backfill.Bound      // --from, read
+	condition *format.Filter      // nil: everything is meant
+	delivered *backfill.Delivered // nil: nothing is left out
 }
 
 const (
@@ -82,6 +97,8 @@ func newReplayCommand(p *program) *cobra.Command {
 	f.StringVar(&r.output, "output", toInsert, "insert_ser, a file for the documents, or - for standard output")
 	f.StringVar(&r.status, "status", "", "event_status of every document: Closed, Ignored, or as-mapped")
 	f.BoolVar(&r.yield, "yield", true, "stop while the live group is more than 30 s behind")
+	f.StringVar(&r.filter, "filter", "", "only documents of which this CEL expression is true, such as 'document.severity >= 80'")
+	f.BoolVar(&r.skipDelivered, "skip-delivered", true, "leave out what a receipt (RECEIPTS_TOPIC) of the same destination and mapping says is there")
 	return cmd
 }
 
@@ -105,7 +122,7 @@ func (r *replay) check() error {
 			return fmt.Errorf("%q is no name of a topic; replay takes names, no patterns", topic)
 		}
 	}
-	return nil
+	return r.compile()
 }
 
 // sends reports whether documents go to the platform.
@@ -129,6 +146,7 @@ func (r *replay) start(ctx context.Context) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--from: %w", err)}
 	}
+	r.begins = from
 	to, err := backfill.ParseTo(r.to, now)
 	if err != nil {
 		return usageError{fmt.Errorf("--to: %w", err)}
@@ -139,6 +157,9 @@ func (r *replay) start(ctx context.Context) error {
 	defer r.client.Close()
 	plan, err := r.plan(ctx, from, to)
 	if err != nil || plan == nil {
+		return err
+	}
+	if err := r.readDelivered(ctx, *plan); err != nil {
 		return err
 	}
 	switch {

@@ -35,7 +35,7 @@ func (r *replay) deliver(ctx context.Context, plan backfill.Plan) error {
 
 // configure makes a run of the bridge out of what is the service otherwise.
 func (r *replay) configure(c *bridge.Config, plan backfill.Plan, ledger *backfill.Ledger, yield *backfill.Yield) {
-	c.Read = func(k *kgo.Record) bridge.Reading { return plan.Reading(r.run.ID, k) }
+	c.Read = func(k *kgo.Record) bridge.Reading { return r.reading(plan, k) }
 	c.Ended = also(c.Ended, ledger.Ended)
 	if r.yield {
 		c.Begin = yield.Begin

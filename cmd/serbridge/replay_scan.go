@@ -15,7 +15,6 @@ import (
 	"serbridge/bridge"
 	"serbridge/bridge/backfill"
 	"serbridge/transform"
-	"serbridge/transform/format"
 )
 
 // replayScan reads a plan's range and transforms it, without a group.
@@ -64,14 +63,14 @@ func (r *replay) scan(ctx context.Context, plan backfill.Plan, write func([]byte
 
 func (s *replayScan) record(k *kgo.Record) error {
 	s.found.record(k)
-	reading := s.plan.Reading(s.run.ID, k)
+	reading := s.reading(s.plan, k)
 	if reading.Skip != "" {
 		s.found.Skipped[string(reading.Skip)]++
 		return nil
 	}
 	in := reading.Input
 	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings
-	return s.found.result(format.Transform(in), s.document)
+	return s.found.result(reading.Transform(in), s.document)
 }
 
 func newFindings() findings {

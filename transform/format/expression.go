@@ -3,6 +3,8 @@ package format
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -95,8 +97,12 @@ func environment(fold bool) *cel.Env {
 }
 
 func newEnvironment(fold bool) *cel.Env {
+	return environmentWith(slices.Collect(maps.Keys(variables)), fold)
+}
+
+func environmentWith(names []string, fold bool) *cel.Env {
 	options := []cel.EnvOption{cel.CrossTypeNumericComparisons(true), cel.ParserExpressionSizeLimit(4096)}
-	for name := range variables {
+	for _, name := range names {
 		options = append(options, cel.Variable(name, cel.DynType))
 	}
 	for name, f := range functions {
@@ -129,7 +135,11 @@ func compile(source string, fold bool) (*expression, *cel.Issues) {
 
 // interpreted returns the library's own program for an expression.
 func interpreted(checked *cel.Ast, fold bool) (cel.Program, error) {
-	return environment(fold).Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(costLimit), cel.CustomDecoratorV2(forgiving))
+	return programOf(environment(fold), checked)
+}
+
+func programOf(env *cel.Env, checked *cel.Ast) (cel.Program, error) {
+	return env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(costLimit), cel.CustomDecoratorV2(forgiving))
 }
 
 // forgiving makes a look-up of what is not there null, as a term does; CEL itself makes it an error.
