@@ -63,6 +63,7 @@ func (a audited) places(kind audit.Kind) (all []string) {
 
 // An audit finds a document removed from, changed in and doubled in the index, and nothing else.
 func TestAuditFindsWhatWasTamperedWithAndNothingElse(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 200)
 	w.environ["PROBE_WAIT"] = "1s"
 	clean := w.audit("--from earliest --read-back all --rate 10000")
@@ -114,6 +115,7 @@ func TestAuditFindsWhatWasTamperedWithAndNothingElse(t *testing.T) {
 
 // Every way in which nothing says what became of a record is named, to the last offset.
 func TestAuditNamesEveryOffsetThatNoRuleExplains(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 60)
 	w.environ["PROBE_WAIT"] = "1s"
 	// Settled while no receipts were written: one that is stored, one that is a dead letter, one that is skipped.
@@ -155,6 +157,7 @@ func TestAuditNamesEveryOffsetThatNoRuleExplains(t *testing.T) {
 // What retention took before it was settled is lost, what it took later is accounted for by receipts, and markers of
 // transactions are nothing.
 func TestAuditOfWhatIsNotInTheLog(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 40) // 20 in each partition
 	w.transaction(0, 3, kgo.TryCommit)
 	w.transaction(0, 2, kgo.TryAbort)
@@ -205,6 +208,7 @@ func (w *deliveredWorld) transaction(partition int32, n int, end kgo.Transaction
 
 // Records count for the hour of their own time, whatever the order of the log; what is out of the range does not count.
 func TestAuditCountsByTheHourOfEachRecord(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 0)
 	day := time.Now().UTC().Truncate(time.Hour).Add(-10 * time.Hour)
 	for i, hours := range []int{0, 3, 1, -2, 3, 5, 0, 4} {
@@ -222,6 +226,7 @@ func TestAuditCountsByTheHourOfEachRecord(t *testing.T) {
 }
 
 func TestAuditAsksForWhatItNeeds(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 2)
 	for line, want := range map[string]struct {
 		code int

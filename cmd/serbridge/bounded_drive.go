@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ type drive struct {
 	beside    []func(context.Context)                      // run as long as the bridge does
 	begun     func(stop context.CancelCauseFunc)           // is told how to end the run; may be nil
 	counted   func() (words string, fields map[string]any) // what this process has counted, for the progress
+	patience  time.Duration                                // the run is ended when it has settled nothing for so long; 0: never
+	held      func() bool                                  // whether it is held back, which is no lack of progress; may be nil
 }
 
 // ending is how a process of a run has ended.
@@ -47,7 +50,7 @@ func (r *boundedRun) drive(ctx context.Context, d drive) (ending, error) {
 		return ending{}, usageError{err}
 	}
 	defer v.close()
-	w := &runWatch{boundedRun: r, plan: d.plan, counted: d.counted, health: v.health.Reasons}
+	w := &runWatch{boundedRun: r, plan: d.plan, counted: d.counted, health: v.health.Reasons, patience: d.patience, held: d.held}
 	err = r.runWatched(ctx, v, w, d)
 	return r.end(ctx, v, w.plan, err), nil
 }
@@ -68,7 +71,7 @@ func (r *boundedRun) runWatched(ctx context.Context, v *service, w *runWatch, d 
 	end()
 	all.Wait()
 	stop(nil)
-	if cause := context.Cause(ctx); errors.Is(cause, errTopicGone) || errors.Is(cause, errOtherRun) {
+	if cause := context.Cause(ctx); errors.Is(cause, errTopicGone) || errors.Is(cause, errOtherRun) || errors.Is(cause, errStalled) {
 		return errors.Join(err, cause)
 	}
 	return err
@@ -89,6 +92,8 @@ func (r *boundedRun) end(ctx context.Context, v *service, plan backfill.Plan, er
 // conclude is what the command ends with: nil only if the run is complete.
 func (r *boundedRun) conclude(e ending) error {
 	switch {
+	case errors.Is(e.err, errStalled):
+		return fmt.Errorf("%s run %s: %w; what is left stays as it is; to go on: %s", r.name, r.run.ID, e.err, r.resumeCommand())
 	case e.err != nil:
 		return fmt.Errorf("%s run %s: %w", r.name, r.run.ID, e.err)
 	case e.Complete:
@@ -106,6 +111,11 @@ type runWatch struct {
 	counted func() (words string, fields map[string]any)
 	health  func() []string
 
+	patience time.Duration
+	held     func() bool
+	left     int64     // when something was settled last
+	moved    time.Time // and that time
+
 	ids  map[string]kadm.TopicID
 	gone map[string]int // looks in a row that have not found the topic
 }
@@ -120,6 +130,7 @@ const (
 var (
 	errTopicGone = errors.New("topic was deleted or replaced")
 	errOtherRun  = errors.New("another run is active")
+	errStalled   = errors.New("nothing is settled any more")
 )
 
 // watch ends with ctx; stop ends the run.
@@ -129,6 +140,9 @@ func (w *runWatch) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	w.ids, w.gone = make(map[string]kadm.TopicID), make(map[string]int)
 	for n := 0; ; n++ {
 		w.look(ctx)
+		if err := w.stalled(time.Now()); err != nil {
+			stop(err)
+		}
 		if n%topicsEvery == 0 {
 			if err := w.lookAtTopics(ctx); err != nil {
 				stop(err)
@@ -146,11 +160,31 @@ func (w *runWatch) watch(ctx context.Context, stop context.CancelCauseFunc) {
 func (w *runWatch) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*watchRunEvery)
 	defer cancel()
-	if plan, err := w.run.Progress(ctx, w.plan); err == nil {
-		w.plan = plan
-		words, fields := w.counted()
-		w.show.progress(plan, words, fields, w.health())
+	plan, err := w.run.Progress(ctx, w.plan)
+	if err != nil {
+		w.moved = time.Now() // nobody knows
+		return
 	}
+	w.plan = plan
+	words, fields := w.counted()
+	w.show.progress(plan, words, fields, w.health())
+}
+
+// stalled says that the run, all of its processes together, has settled nothing for as long as it may. What is left then
+// fails, and nothing is delivered that it could be compared with, or the platform is away.
+func (w *runWatch) stalled(now time.Time) error {
+	left := w.plan.Left()
+	if w.moved.IsZero() || left != w.left || w.held != nil && w.held() {
+		w.left, w.moved = left, now
+	}
+	if w.patience == 0 || now.Sub(w.moved) < w.patience {
+		return nil
+	}
+	why := ""
+	if reasons := w.health(); len(reasons) > 0 {
+		why = ": " + strings.Join(reasons, "; ")
+	}
+	return fmt.Errorf("%w: %d offsets are left after %s without any progress%s", errStalled, left, w.patience, why)
 }
 
 func (w *runWatch) lookAtTopics(ctx context.Context) error {

@@ -277,3 +277,18 @@ func counted(g prometheus.Gatherer, name string) (sum float64) {
 	}
 	return sum
 }
+
+// sayYields says that the run stops for the live group, or goes on.
+func (r *boundedRun) sayYields(held bool, behind string) {
+	r.show.event("yield", map[string]any{"held": held, "behind": behind})
+	note := ""
+	if held {
+		note = "yields to the live group"
+	}
+	r.show.note(note, map[string]any{"yields": held})
+	if held {
+		r.show.say("the %s stops: group %s is behind, %s", r.name, r.settings.Kafka.Group, behind)
+		return
+	}
+	r.show.say("the %s goes on: group %s has caught up", r.name, r.settings.Kafka.Group)
+}

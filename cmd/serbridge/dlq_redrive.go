@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +14,7 @@ import (
 	"serbridge/bridge"
 	"serbridge/bridge/backfill"
 	"serbridge/bridge/deadletter"
+	"serbridge/transform"
 )
 
 const dlqRedriveHelp = `Sends dead letters again, through the same pipeline as run and with its settings: mend what was at fault first (a
@@ -28,7 +31,15 @@ times is not sent any more: it is parked. One redrive of a topic runs at a time.
 
 A run is the consumer group DLQ_TOPIC.redrive.RUN-ID. After a crash or an interruption the same command with --run-id
 goes on where it was; several processes with the same --run-id share a run. The rate is the run's own: the platform gets
-up to RATE_LIMIT from the live group and --rate from the redrive.
+up to RATE_LIMIT from the live group and --rate from the redrive. With --yield, the default, the run stops while the live
+group is more than 30 s behind.
+
+Week-old detections that arrive as New set off playbooks: if a letter that would be taken is of a record older than a day,
+--event-status says what documents arrive as.
+
+What fails by the platform's fault, for all that is known, is held: a failure is a letter's own only if others are
+delivered meanwhile. A run that has settled nothing for --give-up-after ends, and leaves what it holds open: the command
+says what that is, and how to go on.
 
 Exit code 0 when the run is complete, also if letters failed again; 1 when it was interrupted or failed.`
 
@@ -39,6 +50,10 @@ type redrive struct {
 	dryRun    bool
 	ambiguous bool
 	most      int
+	status    string // event_status
+	yield     bool
+	patience  time.Duration
+	held      atomic.Bool // by the live group
 
 	box *letterBox
 	job *backfill.Redrive
@@ -60,6 +75,9 @@ func newDLQRedriveCommand(p *program) *cobra.Command {
 	r.addFlags(f)
 	f.BoolVar(&r.dryRun, "dry-run", false, "read, transform and count; send, mark and commit nothing")
 	f.BoolVar(&r.ambiguous, "include-ambiguous", false, "take also letters that may be stored already: they may be stored twice then")
+	f.StringVar(&r.status, "event-status", "", "event_status of every document: Closed, Ignored, or as-mapped")
+	f.BoolVar(&r.yield, "yield", true, "stop while the live group is more than 30 s behind")
+	f.DurationVar(&r.patience, "give-up-after", 10*time.Minute, "end a run that has settled nothing for so long, and leave the rest open; 0: never")
 	f.IntVar(&r.most, "max-redrives", 2, "park a letter that was redriven so often, instead of sending it again")
 	return cmd
 }
@@ -76,7 +94,10 @@ func (r *redrive) filter(places []string) (deadletter.Filter, error) {
 	if r.most < 1 {
 		return meant, usageError{errors.New("--max-redrives: want a number of at least 1")}
 	}
-	if err := r.checkFlags(); err != nil {
+	if r.patience < 0 {
+		return meant, usageError{errors.New("--give-up-after: want a duration of at least 0")}
+	}
+	if err := errors.Join(checkEventStatus("--event-status", r.status), r.checkFlags()); err != nil {
 		return meant, usageError{err}
 	}
 	return meant, nil
@@ -193,19 +214,49 @@ func (r *redrive) plan(ctx context.Context) (*backfill.Plan, error) {
 	if plan.Complete() {
 		return &plan, nil
 	}
+	if err := r.checkAge(ctx); err != nil {
+		return nil, err
+	}
 	seeding, cancel := planning(ctx)
 	defer cancel()
 	return r.seed(seeding, plan)
+}
+
+// checkAge refuses to send old detections without having been told what they arrive as.
+func (r *redrive) checkAge(ctx context.Context) error {
+	if r.status != "" {
+		return nil
+	}
+	old, since := false, time.Now().Add(-oldAfter)
+	err := r.job.Each(ctx, func(e *deadletter.Entry, skip transform.SkipReason) (bool, error) {
+		old = skip == "" && e.Letter.Timestamp.Before(since)
+		return !old, nil
+	})
+	if err != nil {
+		return r.box.fault("plan redrive", err)
+	}
+	if old {
+		return usageError{errors.New("letters of records older than a day are meant, and detections that arrive as New set off playbooks: " +
+			"say with --event-status what they arrive as: Closed, Ignored, or as-mapped for what each detection says")}
+	}
+	return nil
 }
 
 // driven is what makes a redrive out of the bridge. Its letters were refused before, and most of them in rows: the brake,
 // which keeps a topic from being emptied into the dead-letter topic, has nothing to keep here.
 func (r *redrive) driven(plan backfill.Plan) drive {
 	alone := &backfill.Alone{Admin: r.admin, Topic: r.settings.DLQ.Topic, Group: r.run.Group}
-	return drive{
-		plan: plan,
+	yield := &backfill.Yield{Admin: r.admin, Group: r.settings.Kafka.Group, Patience: yieldPatience, Say: r.sayYields}
+	d := drive{
+		plan: plan, patience: r.patience, held: r.held.Load,
 		configure: func(c *bridge.Config) {
-			c.Read, c.Ended, c.Begin, c.RejectBrake = r.job.Reading, r.job.Ended, alone.Begin, -1
+			settings := withStatus(r.settings.Transform.config(), r.status)
+			c.Read, c.Ended, c.RejectBrake = r.job.Reading, also(r.job.Ended, c.Ended), -1 // a mark may have to be written again
+			c.Transform = func(string) *transform.Settings { return settings }
+			c.Begin = alone.Begin
+			if r.yield {
+				c.Begin = func(ctx context.Context) error { return cmp.Or(alone.Begin(ctx), yield.Begin(ctx)) }
+			}
 		},
 		begun: func(stop context.CancelCauseFunc) {
 			alone.Refuse = func(others []string) { stop(r.otherRuns(others)) }
@@ -220,4 +271,13 @@ func (r *redrive) driven(plan backfill.Plan) drive {
 			return fmt.Sprintf("%d redriven, %d failed again, %d parked", n.Redriven, n.Failed(), n.Parked), map[string]any{"counts": n}
 		},
 	}
+	if r.yield {
+		d.beside = append(d.beside, yield.Watch)
+	}
+	return d
+}
+
+func (r *redrive) sayYields(held bool, behind string) {
+	r.held.Store(held)
+	r.boundedRun.sayYields(held, behind)
 }

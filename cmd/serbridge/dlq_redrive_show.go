@@ -96,7 +96,7 @@ func (r *redrive) rehearse(ctx context.Context) error {
 	if err != nil {
 		return r.box.fault("rehearse redrive", err)
 	}
-	settings := r.settings.Transform.config()
+	settings := withStatus(r.settings.Transform.config(), r.status)
 	progress := r.newReading("reading dead letters", r.job.Letters.Offsets())
 	r.job.Letters.OnProgress = progress.add
 	err = r.job.Each(ctx, func(e *deadletter.Entry, skip transform.SkipReason) (bool, error) {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/deadletter"
@@ -185,4 +187,104 @@ func TestRedriveInterruptedGoesOn(t *testing.T) {
 	if c := w.census("--all"); c.ByStatus["redriven"] != 48 || c.ByStatus["open"] != 12 {
 		t.Errorf("by status %v", c.ByStatus)
 	}
+}
+
+// A run of which nothing is left but what fails, while nothing else is delivered, ends by itself: what it holds stays open,
+// and the same run goes on once the platform takes it.
+func TestRedriveOfNothingButFailuresEnds(t *testing.T) {
+	t.Parallel()
+	w := newRedriveWorld(t, 30)
+	refused := func(r stellartest.Request) bool {
+		return bytes.Contains(r.Body, []byte(`"e 3"`)) || bytes.Contains(r.Body, []byte(`"e 7"`))
+	}
+	w.api.Script(func(r stellartest.Request) stellartest.Fault {
+		if refused(r) {
+			return stellartest.Fault{Status: 403, Body: "Request blocked"}
+		}
+		return stellartest.Fault{}
+	})
+	got := w.dlq("redrive", "--reason", "missing_field", "--run-id", "r1", "--give-up-after", "2s")
+	if got.code != exitFailed || !strings.Contains(got.stderr, "nothing is settled any more: 2 offsets are left after 2s") || !strings.Contains(got.stdout, "the run is not complete") {
+		t.Fatalf("%+v", got)
+	}
+	if c := w.census("--all"); c.ByStatus["redriven"] != 22 || c.ByStatus["failed_again"] != 0 {
+		t.Errorf("by status %v", c.ByStatus)
+	}
+	w.api.Script(nil)
+	_, command, _ := strings.Cut(strings.TrimSpace(got.stderr), "to go on: serbridge dlq ")
+	if again := w.dlq(strings.Fields(command)...); again.code != exitDone {
+		t.Errorf("%q: %+v", command, again)
+	}
+	if c := w.census("--all"); c.ByStatus["redriven"] != 24 || w.api.Ledger().Repeats != 0 {
+		t.Errorf("by status %v", c.ByStatus)
+	}
+}
+
+// Old detections that arrive as New set off playbooks, so a redrive asks; it asks for no letter that is left out.
+func TestRedriveAsksWhatOldDetectionsArriveAs(t *testing.T) {
+	t.Parallel()
+	w := newRedriveWorld(t, 10)
+	old := deadletter.Letter{Topic: "detections", Offset: 77, Part: -1, Reason: "missing_field", Value: []byte(`{"event_name":"old"}`), Timestamp: time.Now().Add(-48 * time.Hour)}
+	w.produce(old.Record("g.dlq"))
+	if got := w.dlq("redrive"); got.code != exitUsage || !strings.Contains(got.stderr, "--event-status") || w.api.Ledger().Documents > 0 {
+		t.Fatalf("%+v", got)
+	}
+	w.expect(w.ledger("--reason", "invalid_json"), map[string]any{"taken": 1})
+	w.expect(w.ledger("--event-status", "Closed"), map[string]any{"taken": 10, "redriven": 9})
+	for _, d := range w.api.Documents() {
+		if !strings.Contains(string(d.Body), `"event_status":"Closed"`) {
+			t.Errorf("arrived as %s", d.Body)
+		}
+	}
+}
+
+// What happens now comes before what has happened: a redrive waits while the live group is behind.
+func TestRedriveYieldsToTheLiveGroup(t *testing.T) {
+	t.Parallel()
+	w := newRedriveWorld(t, 10)
+	w.produce(&kgo.Record{Topic: "detections", Value: []byte("{}"), Timestamp: time.Now().Add(-time.Hour)})
+	if err := kadm.NewClient(w.client).CommitAllOffsets(t.Context(), "g", kadm.Offsets{"detections": {0: {Topic: "detections", LeaderEpoch: -1}}}); err != nil {
+		t.Fatal(err)
+	}
+	live, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("detections"), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	if fs := live.PollFetches(t.Context()); fs.Err() != nil {
+		t.Fatal(fs.Err())
+	}
+	said := &saidLines{words: map[string]func(){
+		"the redrive stops: group g is behind": func() {
+			if w.api.Ledger().Documents > 0 {
+				t.Error("it has not waited")
+			}
+			if err := live.CommitUncommittedOffsets(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"the redrive goes on": func() {},
+	}}
+	err = execute(t.Context(), []string{"dlq", "redrive", "--reason", "missing_field"}, &program{environ: w.environ, stdout: said, stderr: said})
+	if err != nil || len(said.words) > 0 || w.api.Ledger().Documents != 8 {
+		t.Errorf("%v, not said %v, %d documents", err, said.words, w.api.Ledger().Documents)
+	}
+}
+
+// saidLines calls what belongs to words when they are written, once.
+type saidLines struct {
+	mu    sync.Mutex
+	words map[string]func()
+}
+
+func (s *saidLines) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for words, then := range s.words {
+		if strings.Contains(string(b), words) {
+			delete(s.words, words)
+			then()
+		}
+	}
+	return len(b), nil
 }

@@ -114,8 +114,9 @@ func (r *replay) check() error {
 		return errors.New("--output wants insert_ser, a file, or - for standard output")
 	case r.output == "-" && r.json:
 		return errors.New("--json and --output - both want standard output: write the documents to a file")
-	case !slices.Contains([]string{"", "Closed", "Ignored", asMapped}, r.status):
-		return errors.New("--status wants Closed, Ignored or as-mapped")
+	}
+	if err := checkEventStatus("--status", r.status); err != nil {
+		return err
 	}
 	for _, topic := range r.topics {
 		if strings.HasPrefix(topic, "^") || topicFault(topic) != "" {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -44,10 +46,13 @@ func (r *replay) configure(c *bridge.Config, plan backfill.Plan, ledger *backfil
 	c.Transform = func(string) *transform.Settings { return settings }
 }
 
-// also tells first, if there is one, and then second, once first has taken it in.
+// also tells first, and then second, once first has taken it in; either may be nil. Both are told again when second has not.
 func also(first, second func(context.Context, bridge.Outcome) error) func(context.Context, bridge.Outcome) error {
-	if first == nil {
-		return second
+	if first == nil || second == nil {
+		if first == nil {
+			return second
+		}
+		return first
 	}
 	return func(ctx context.Context, o bridge.Outcome) error {
 		if err := first(ctx, o); err != nil {
@@ -59,9 +64,20 @@ func also(first, second func(context.Context, bridge.Outcome) error) func(contex
 
 // transformSettings are those of `run`, with the status that was asked for.
 func (r *replay) transformSettings() *transform.Settings {
-	settings := r.settings.Transform.config()
-	if r.status != asMapped {
-		settings.ForcedStatus = r.status
+	return withStatus(r.settings.Transform.config(), r.status)
+}
+
+// withStatus has every document arrive as the status that was asked for.
+func withStatus(settings *transform.Settings, status string) *transform.Settings {
+	if status != asMapped {
+		settings.ForcedStatus = status
 	}
 	return settings
+}
+
+func checkEventStatus(flag, status string) error {
+	if !slices.Contains([]string{"", "Closed", "Ignored", asMapped}, status) {
+		return errors.New(flag + " wants Closed, Ignored or as-mapped")
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 // What receipts say is there is left out; whatever the receipts do not say is sent: the same to another platform, or as
 // another user, and what the live group's mapping of then did not make.
 func TestReplaySkipsWhatReceiptsSayIsThere(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 100)
 	before := w.sent()
 	got := w.command("replay t --from earliest --rate 10000 --json")
@@ -60,6 +61,7 @@ func (w *deliveredWorld) replayed(flags string, want int) {
 
 // A filter decides document by document what is sent; what it does not mean is no dead letter.
 func TestReplayDeliversWhatTheFilterMeans(t *testing.T) {
+	t.Parallel()
 	w := newReplayWorld(t, 100, recently)
 	run := func(filter string, more ...string) result {
 		return runProgram(program{environ: w.environ}, append([]string{"replay", "t", "--from", "earliest", "--include-unsettled", "--json", "--filter", filter}, more...)...)

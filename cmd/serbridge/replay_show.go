@@ -41,21 +41,6 @@ func untilText(p backfill.Plan) string {
 	return ", records before " + p.Until.UTC().Format(time.RFC3339)
 }
 
-// sayYields says that the run stops for the live group, or goes on.
-func (r *replay) sayYields(held bool, behind string) {
-	r.show.event("yield", map[string]any{"held": held, "behind": behind})
-	note := ""
-	if held {
-		note = "yields to the live group"
-	}
-	r.show.note(note, map[string]any{"yields": held})
-	if held {
-		r.show.say("the replay stops: group %s is behind, %s", r.settings.Kafka.Group, behind)
-		return
-	}
-	r.show.say("the replay goes on: group %s has caught up", r.settings.Kafka.Group)
-}
-
 // replayLedger is what a process says at its end.
 type replayLedger struct {
 	ending

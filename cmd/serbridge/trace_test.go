@@ -110,6 +110,7 @@ func (w *deliveredWorld) trace(args string) (v traceView) {
 
 // Whatever a detection is named by, its trace says where it is from, and where it is.
 func TestTraceFollowsADetectionFromTopicToIndex(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 20)
 	v := w.trace("t:0:1") // the third record
 	if !v.Record.There || v.Group.State != "settled" || v.Recognised.Documents != 1 || len(v.Receipts) != 1 || len(v.Letters) != 0 || len(v.Documents) != 1 {
@@ -139,6 +140,7 @@ func TestTraceFollowsADetectionFromTopicToIndex(t *testing.T) {
 
 // What was removed, altered or doubled in the index shows.
 func TestTraceSaysWhatTheIndexHasNow(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 6)
 	ids := make(map[int]string)
 	for i, at := range []string{"t:0:0", "t:0:1", "t:0:2"} {
@@ -162,6 +164,7 @@ func TestTraceSaysWhatTheIndexHasNow(t *testing.T) {
 }
 
 func TestTraceOfWhatIsNotThere(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 2)
 	for line, want := range map[string]struct {
 		code int
@@ -193,6 +196,7 @@ func TestTraceOfWhatIsNotThere(t *testing.T) {
 
 // What a record holds must not reach a terminal as it is.
 func TestTraceEscapesWhatRecordsHold(t *testing.T) {
+	t.Parallel()
 	w := newDeliveredWorld(t, 0)
 	w.produceAt(0, []byte("{\"event_name\":\"\x1b[2Jred \u202e\",\"event_source\":\"s\"}"), time.Now())
 	w.live()
