@@ -38,6 +38,7 @@ type Settings struct {
 	SeverityDefault *int           // SEVERITY_DEFAULT, 0 to 100; nil: 47
 	TimeZone        *time.Location // TIME_ZONE: of times without a zone; nil: UTC is assumed, and flagged
 	OnUnknown       string         // ON_UNKNOWN: "dead-letter" (or empty) or "generic"
+	Filter          string         // a CEL expression, as mappings have them; where it says false, a detection is left out
 
 	Namespace    string // CUSTOM_NAMESPACE: [a-z0-9_]+; empty: serbridge
 	CustomFields string // CUSTOM_FIELDS: "object" (or empty) or "flat"
@@ -79,7 +80,7 @@ var defaultSeverity = 47
 var namespacePattern = regexp.MustCompile(`^[a-z0-9_]+$`)
 
 // Validate returns every malformed setting at once, each named by its environment variable, with its value and what is
-// allowed. The names in Formats are judged by the package format.
+// allowed. The names in Formats, and Filter, are judged by the package format.
 func (s *Settings) Validate() error {
 	if s == nil {
 		return nil

@@ -35,11 +35,12 @@ const (
 	RowRemoved    SkipReason = "row_removed"     // what a query found is gone
 	NoDetections  SkipReason = "no_detections"   // an envelope or a report that holds none
 	FormatOff     SkipReason = "format_off"      // of a format that FORMATS has to name before it is mapped
+	Filtered      SkipReason = "filtered"        // left out by the filter of its topic, in STREAMS_FILE
 )
 
 // SkipReasons returns all, so that a metric can start each at zero.
 func SkipReasons() []SkipReason {
-	return []SkipReason{Tombstone, AlreadyStored, NotADetection, PassedCheck, RowRemoved, NoDetections, FormatOff}
+	return []SkipReason{Tombstone, AlreadyStored, NotADetection, PassedCheck, RowRemoved, NoDetections, FormatOff, Filtered}
 }
 
 // Repair is a fault of the input that was mended. Its text is the flag in the document's namespace.

@@ -95,7 +95,11 @@ func (b *binder) skip() error {
 			return nil
 		}
 	}
-	return nil
+	isLeftOut, err := leavesOut(b.settings, b.scope)
+	if isLeftOut {
+		b.d.Skip = transform.Filtered
+	}
+	return err
 }
 
 // fields fills the vendor's fields and the candidates for the time.

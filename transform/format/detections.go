@@ -38,6 +38,7 @@ func (ds *detections) release() {
 // native record of its own detection.
 func (ds *detections) add(l *leaf, in *transform.Input, oneOfSeveral bool) {
 	before := len(*ds)
+	l.filter(in.Settings)
 	switch {
 	case l.skip != "" || l.reject != nil:
 		d := ds.next()

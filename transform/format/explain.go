@@ -34,12 +34,13 @@ func Explain(in transform.Input) []Explanation {
 	}
 	var all []Explanation
 	for i := range o.leaves {
-		all = append(all, explainLeaf(&o.leaves[i])...)
+		o.leaves[i].filter(in.Settings)
+		all = append(all, explainLeaf(&o.leaves[i], in.Settings)...)
 	}
 	return all
 }
 
-func explainLeaf(l *leaf) []Explanation {
+func explainLeaf(l *leaf, settings *transform.Settings) []Explanation {
 	e := Explanation{Envelopes: envelopeNames(l)}
 	switch {
 	case l.reject != nil:
@@ -62,6 +63,9 @@ func explainLeaf(l *leaf) []Explanation {
 	var all []Explanation
 	for _, s := range m.scopes(r, l) {
 		one := e
+		if isLeftOut, _ := leavesOut(settings, &s); isLeftOut {
+			one.Outcome = "skipped: " + string(transform.Filtered) + ", the filter says false: " + transform.Cut(settings.Filter, 256)
+		}
 		one.Values = explainRules(r, &s)
 		all = append(all, one)
 	}

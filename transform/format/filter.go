@@ -35,7 +35,7 @@ func FilterNames() []string {
 
 // Why a part of a record is left out.
 const (
-	Filtered     transform.SkipReason = "filtered"
+	Filtered                          = transform.Filtered
 	FilterFailed transform.SkipReason = "filter_failed" // it would have cost more than a filter may: errCost
 )
 
