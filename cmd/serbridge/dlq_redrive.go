@@ -250,9 +250,8 @@ func (r *redrive) driven(plan backfill.Plan) drive {
 	d := drive{
 		plan: plan, patience: r.patience, held: r.held.Load,
 		configure: func(c *bridge.Config) {
-			settings := withStatus(r.settings.Transform.config(), r.status)
 			c.Read, c.Ended, c.RejectBrake = r.job.Reading, also(r.job.Ended, c.Ended), -1 // a mark may have to be written again
-			c.Transform = func(string) *transform.Settings { return settings }
+			c.Transform = r.settings.Transform.byTopic(withStatus(r.status))
 			c.Begin = alone.Begin
 			if r.yield {
 				c.Begin = func(ctx context.Context) error { return cmp.Or(alone.Begin(ctx), yield.Begin(ctx)) }

@@ -96,7 +96,7 @@ func (r *redrive) rehearse(ctx context.Context) error {
 	if err != nil {
 		return r.box.fault("rehearse redrive", err)
 	}
-	settings := withStatus(r.settings.Transform.config(), r.status)
+	settings := r.settings.Transform.byTopic(withStatus(r.status))
 	progress := r.newReading("reading dead letters", r.job.Letters.Offsets())
 	r.job.Letters.OnProgress = progress.add
 	err = r.job.Each(ctx, func(e *deadletter.Entry, skip transform.SkipReason) (bool, error) {
@@ -118,9 +118,9 @@ func (r *redrive) rehearse(ctx context.Context) error {
 	return nil
 }
 
-func (r *redrive) input(e *deadletter.Entry, cluster string, settings *transform.Settings) transform.Input {
+func (r *redrive) input(e *deadletter.Entry, cluster string, settings func(topic string) *transform.Settings) transform.Input {
 	in := backfill.ReadingOf(e, "", r.run.ID).Input
-	in.Now, in.ClusterID, in.Settings = time.Now(), cluster, settings
+	in.Now, in.ClusterID, in.Settings = time.Now(), cluster, settings(in.Topic)
 	return in
 }
 

@@ -34,7 +34,7 @@ type lookback struct {
 	stellar  *stellar.Client // nil: the platform is not asked
 	index    *audit.Index    // nil: as well
 	cluster  string          // hashed into delivery keys
-	mapped   *transform.Settings
+	mapped   func(topic string) *transform.Settings
 }
 
 // receiptsBefore is how much earlier than the time of its record a receipt is looked for: producers set that time, and
@@ -56,7 +56,7 @@ func (l *lookback) open(ctx context.Context, asks bool) (err error) {
 		return usageError{err}
 	}
 	l.box = &letterBox{program: l.program, settings: lettersSettings{l.settings.Kafka, l.settings.DLQ}, options: l.options, red: l.red, log: log}
-	l.mapped = l.settings.Transform.config()
+	l.mapped = l.settings.Transform.byTopic()
 	if asks {
 		if l.stellar, err = stellar.New(l.settings.stellarConfig(log, l.red)); err != nil {
 			return usageError{err}
@@ -125,5 +125,5 @@ func (l *lookback) letters(ctx context.Context) (*deadletter.Reader, error) {
 // input is the record as the bridge reads it, now.
 func (l *lookback) input(k *kgo.Record) transform.Input {
 	return transform.Input{Value: k.Value, Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Timestamp: k.Timestamp,
-		Now: time.Now(), ClusterID: l.cluster, Settings: l.mapped}
+		Now: time.Now(), ClusterID: l.cluster, Settings: l.mapped(k.Topic)}
 }

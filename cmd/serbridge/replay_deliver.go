@@ -42,8 +42,7 @@ func (r *replay) configure(c *bridge.Config, plan backfill.Plan, ledger *backfil
 	if r.yield {
 		c.Begin = yield.Begin
 	}
-	settings := r.transformSettings()
-	c.Transform = func(string) *transform.Settings { return settings }
+	c.Transform = r.transformSettings()
 }
 
 // also tells first, and then second, once first has taken it in; either may be nil. Both are told again when second has not.
@@ -63,16 +62,17 @@ func also(first, second func(context.Context, bridge.Outcome) error) func(contex
 }
 
 // transformSettings are those of `run`, with the status that was asked for.
-func (r *replay) transformSettings() *transform.Settings {
-	return withStatus(r.settings.Transform.config(), r.status)
+func (r *replay) transformSettings() func(topic string) *transform.Settings {
+	return r.settings.Transform.byTopic(withStatus(r.status))
 }
 
 // withStatus has every document arrive as the status that was asked for.
-func withStatus(settings *transform.Settings, status string) *transform.Settings {
-	if status != asMapped {
-		settings.ForcedStatus = status
+func withStatus(status string) func(*transform.Settings) {
+	return func(s *transform.Settings) {
+		if status != asMapped {
+			s.ForcedStatus = status
+		}
 	}
-	return settings
 }
 
 func checkEventStatus(flag, status string) error {

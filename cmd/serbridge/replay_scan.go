@@ -21,7 +21,7 @@ import (
 type replayScan struct {
 	*replay
 	plan     backfill.Plan
-	settings *transform.Settings
+	settings func(topic string) *transform.Settings
 	cluster  string
 	write    func(document []byte) error // nil: the documents are only counted
 	found    findings
@@ -69,7 +69,7 @@ func (s *replayScan) record(k *kgo.Record) error {
 		return nil
 	}
 	in := reading.Input
-	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings
+	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings(in.Topic)
 	return s.found.result(reading.Transform(in), s.document)
 }
 

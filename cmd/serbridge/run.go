@@ -46,6 +46,9 @@ func (p *program) serve(ctx context.Context) error {
 	}
 	log.Info("serbridge starts", "version", buildVersion(), "group", s.Kafka.Group, "topics", s.Kafka.Topics,
 		"rate_limit", s.Delivery.RateLimit, "max_repeats", s.Delivery.MaxRepeats)
+	if names := s.strangers(); names != nil {
+		log.Warn("STREAMS_FILE names topics that KAFKA_TOPICS does not: correct one of them", "topics", names)
+	}
 	if err := v.start(); err != nil {
 		return err
 	}

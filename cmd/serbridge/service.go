@@ -20,7 +20,6 @@ import (
 	"serbridge/bridge/receipt"
 	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar"
-	"serbridge/transform"
 )
 
 // service is the bridge with everything around it, as `run` and `demo` run it.
@@ -95,14 +94,13 @@ func (all settings) stellarConfig(log *slog.Logger, red *secret.Redactor) stella
 func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 	k, d := v.settings.Kafka, v.settings.Delivery
 	clientMetrics := kprom.NewMetrics("serbridge_kafka", kprom.Registry(v.registry), kprom.BrokerLabels())
-	settings := v.settings.Transform.config()
 	c := bridge.Config{
 		Kafka: options, Member: []kgo.Opt{kgo.WithHooks(clientMetrics)}, Topics: k.Topics, Group: k.Group, Protocol: k.GroupProtocol,
 		SessionTimeout: k.SessionTimeout, Rack: k.Rack,
 		Start:   bridge.Start{Latest: k.Start.Latest, Time: k.Start.Time, Ago: k.Start.Ago},
 		Stellar: v.stellar, DeadLetters: v.letters,
 		Internal:  v.settings.ownTopics(),
-		Transform: func(string) *transform.Settings { return settings },
+		Transform: v.settings.Transform.byTopic(),
 		RateLimit: d.RateLimit, RateBurst: d.RateBurst, RateShare: d.RateShare, MaxInFlight: d.MaxInFlight,
 		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),

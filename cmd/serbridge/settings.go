@@ -105,20 +105,20 @@ type deliverySettings struct {
 }
 
 type transformSettings struct {
-	Formats          list     `env:"FORMATS,default=auto" doc:"Formats to recognise, comma-separated; auto: all."`
-	MappingDir       string   `env:"MAPPING_DIR" shown:"none" doc:"Directory with mapping files of one's own (NAME.yaml), which add formats, or replace or extend built-in ones: serbridge formats."`
-	StreamsFile      string   `env:"STREAMS_FILE" later:"*" doc:"Other values of this section for single topics."`
-	EventSource      string   `env:"EVENT_SOURCE" shown:"by format" doc:"event_source where a detection names none."`
-	EventStatus      string   `env:"EVENT_STATUS,default=New" values:"New|In Progress|Ignored|Closed" doc:"event_status where a detection has none."`
-	SeverityDefault  int      `env:"SEVERITY_DEFAULT,default=47" min:"0" max:"100" doc:"severity where a detection has none that is known."`
-	TimeZone         timeZone `env:"TIME_ZONE" shown:"UTC" doc:"Zone of times that name none, such as Europe/Berlin. Unset, a document whose time was taken for UTC says so (time_assumed_utc)."`
-	OnUnknown        string   `env:"ON_UNKNOWN,default=dead-letter" values:"dead-letter|generic" doc:"A record in no known format: a dead letter, or mapped by the names that tools tend to use."`
-	CustomNamespace  string   `env:"CUSTOM_NAMESPACE,default=serbridge" doc:"Our object under custom_ser_field: lower-case letters, digits and _, at most 64."`
-	CustomFields     string   `env:"CUSTOM_FIELDS,default=object" values:"object|flat" doc:"object: sent as custom_ser_field; flat: at the top, for platforms that nest an explicit object again."`
-	RawBytes         size     `env:"RAW_BYTES,default=4096" min:"0" max:"1MiB" doc:"How much of the original record goes along as raw_json; 0: none. Elasticsearch refuses terms above 32766 bytes unless the platform's mapping says otherwise."`
-	MaxDocumentBytes size     `env:"MAX_DOCUMENT_BYTES,default=1MiB" min:"4KiB" max:"64MiB" doc:"Largest document; a larger one is sent with less beside it, else becomes a dead letter."`
-	MaxFanout        int      `env:"MAX_FANOUT,default=1000" min:"1" max:"100000" doc:"Documents of one record, at most."`
-	MaxDepth         int      `env:"MAX_DEPTH,default=64" min:"4" max:"1000" doc:"Nesting of a record, at most."`
+	Formats          list        `env:"FORMATS,default=auto" doc:"Formats to recognise, comma-separated; auto: all."`
+	MappingDir       string      `env:"MAPPING_DIR" shown:"none" doc:"Directory with mapping files of one's own (NAME.yaml), which add formats, or replace or extend built-in ones: serbridge formats."`
+	StreamsFile      streamsFile `env:"STREAMS_FILE" shown:"none" doc:"YAML file with other values for single topics, or a pattern of them: formats, event_source, event_status, severity_default, time_zone, on_unknown, and a filter."`
+	EventSource      string      `env:"EVENT_SOURCE" shown:"by format" doc:"event_source where a detection names none."`
+	EventStatus      string      `env:"EVENT_STATUS,default=New" values:"New|In Progress|Ignored|Closed" doc:"event_status where a detection has none."`
+	SeverityDefault  int         `env:"SEVERITY_DEFAULT,default=47" min:"0" max:"100" doc:"severity where a detection has none that is known."`
+	TimeZone         timeZone    `env:"TIME_ZONE" shown:"UTC" doc:"Zone of times that name none, such as Europe/Berlin. Unset, a document whose time was taken for UTC says so (time_assumed_utc)."`
+	OnUnknown        string      `env:"ON_UNKNOWN,default=dead-letter" values:"dead-letter|generic" doc:"A record in no known format: a dead letter, or mapped by the names that tools tend to use."`
+	CustomNamespace  string      `env:"CUSTOM_NAMESPACE,default=serbridge" doc:"Our object under custom_ser_field: lower-case letters, digits and _, at most 64."`
+	CustomFields     string      `env:"CUSTOM_FIELDS,default=object" values:"object|flat" doc:"object: sent as custom_ser_field; flat: at the top, for platforms that nest an explicit object again."`
+	RawBytes         size        `env:"RAW_BYTES,default=4096" min:"0" max:"1MiB" doc:"How much of the original record goes along as raw_json; 0: none. Elasticsearch refuses terms above 32766 bytes unless the platform's mapping says otherwise."`
+	MaxDocumentBytes size        `env:"MAX_DOCUMENT_BYTES,default=1MiB" min:"4KiB" max:"64MiB" doc:"Largest document; a larger one is sent with less beside it, else becomes a dead letter."`
+	MaxFanout        int         `env:"MAX_FANOUT,default=1000" min:"1" max:"100000" doc:"Documents of one record, at most."`
+	MaxDepth         int         `env:"MAX_DEPTH,default=64" min:"4" max:"1000" doc:"Nesting of a record, at most."`
 }
 
 type registrySettings struct {
@@ -375,11 +375,12 @@ func (s transformSettings) useMappings() (found problems) {
 	return found
 }
 
-func (s transformSettings) check() (found problems) {
+func (s *transformSettings) check() (found problems) {
 	if s.CustomNamespace != "" && !namespacePattern.MatchString(s.CustomNamespace) {
 		found.say("CUSTOM_NAMESPACE", s.CustomNamespace, "want lower-case letters, digits and _, at most 64")
 	}
 	found.add(s.useMappings()...)
+	found.add(s.StreamsFile.check()...)
 	for _, name := range s.Formats {
 		if name != "auto" && !slices.Contains(format.Names(), name) {
 			found.say("FORMATS", name, "want auto, or some of "+strings.Join(format.Names(), ", "))

@@ -195,7 +195,7 @@ func TestMalformedValueStopsTheStart(t *testing.T) {
 		{name: "REJECT_BRAKE", value: "-1", want: "whole number"},
 		{name: "FORMATS", value: "auto,nonsense", want: "want auto, or some of aella_ser"},
 		{name: "MAPPING_DIR", value: "/no/such/directory", want: "list mappings"},
-		{name: "STREAMS_FILE", value: "/s.yaml", want: "leave it unset"},
+		{name: "STREAMS_FILE", value: "/no/such/s.yaml", want: "no such file"},
 		{name: "EVENT_STATUS", value: "closed", want: "New, In Progress, Ignored or Closed"},
 		{name: "SEVERITY_DEFAULT", value: "101", want: "from 0 to 100"},
 		{name: "TIME_ZONE", value: "Mars/Olympus", want: "IANA"},

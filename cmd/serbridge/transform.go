@@ -27,6 +27,8 @@ const maxRecordBytes = 64 << 20
 const transformHelp = `Turns records into the documents that would be sent, without any network: one record a line, or one
 a file. Reads standard input without arguments, or for the argument -. Blank lines are no records.
 
+With --as-topic, what STREAMS_FILE says of that topic holds for all of them, as it does in run.
+
 Documents go to standard output, one a line; what is rejected goes to standard error, with the
 reason. Exit code 1 if a record, or a part of one, was rejected or a file could not be read. The
 settings of the section Transform apply (serbridge help settings).
@@ -50,6 +52,7 @@ func newTransformCommand(p *program) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&t.wholeFile, "whole-file", false, "each file is one record")
 	cmd.Flags().BoolVar(&t.json, "json", false, "one JSON object for each record")
+	cmd.Flags().StringVar(&t.asTopic, "as-topic", "", "read the records as those of this topic: its settings in STREAMS_FILE")
 	cmd.Flags().BoolVar(&t.explain, "explain", false, "on standard error, for each record: envelopes, format and why, each value and its expression")
 	return cmd
 }
@@ -58,6 +61,7 @@ func newTransformCommand(p *program) *cobra.Command {
 type transformer struct {
 	*program
 	wholeFile, json, explain bool
+	asTopic                  string
 
 	settings *transform.Settings
 	out      *bufio.Writer
@@ -76,7 +80,7 @@ func (t *transformer) run(files []string) error {
 	if err != nil {
 		return err
 	}
-	t.settings, t.out, t.skipped = s.config(), bufio.NewWriterSize(t.stdout, 64<<10), make(map[string]int)
+	t.settings, t.out, t.skipped = s.byTopic()(t.asTopic), bufio.NewWriterSize(t.stdout, 64<<10), make(map[string]int)
 	if len(files) == 0 {
 		files = []string{"-"}
 	}

@@ -85,6 +85,8 @@
 //	address(x)            the first text of a list that is an address
 //	confidence(x)         a number, or low, medium, high as 25, 50, 75
 //
+// A filter in a STREAMS_FILE (ReadStreams) is such an expression too, asked of each detection as its mapping would read it.
+//
 // # Not obvious
 //
 //   - Expressions are checked by the CEL library and mostly not evaluated by it, but as terms compiled from its syntax
