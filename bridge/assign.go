@@ -330,8 +330,8 @@ func (b *Bridge) fence(ps []*partition, cause error) (abandoned int) {
 		if !first {
 			continue // leave and revoked may both be at it
 		}
-		b.exposure.Release(p.topic, room)
-		b.uncovered.Add(int64(-room))
+		b.exposure.ReleaseAll(p.topic, room)
+		b.uncovered.Add(int64(-room.Units()))
 		abandoned += n
 		if p.paused {
 			b.paused.Add(-1)

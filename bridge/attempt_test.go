@@ -113,7 +113,7 @@ func TestAttemptGivesBackWhatItTook(t *testing.T) {
 					time.Sleep(time.Duration(rng.IntN(5_000)) * time.Millisecond)
 				}
 				room, _, _ := p.fence(errLost)
-				r.exposure.Release("detections", room)
+				r.exposure.ReleaseAll("detections", room)
 			}
 			r.api.Script(nil)
 			r.api.ScriptTokens(nil)
@@ -123,7 +123,7 @@ func TestAttemptGivesBackWhatItTook(t *testing.T) {
 			}
 			for _, p := range ps {
 				room, active, _ := p.fence(errLost)
-				r.exposure.Release("detections", room)
+				r.exposure.ReleaseAll("detections", room)
 				if active != 0 {
 					t.Errorf("seed %d: %d records never ended", seed, active)
 				}
@@ -173,7 +173,7 @@ func TestSmallShareIsNotSpentOnExpiredTokens(t *testing.T) {
 			t.Errorf("%d requests for 64 documents: the others ran into a 401", n)
 		}
 		room, _, _ := p.fence(errLost)
-		r.exposure.Release("detections", room)
+		r.exposure.ReleaseAll("detections", room)
 		r.expectNothingLeft(t)
 	})
 }
@@ -197,7 +197,7 @@ func TestSlowTokenCallIsFollowedByNoBurst(t *testing.T) {
 			t.Errorf("%d requests in one second at 10/s and a burst of %d", n, r.cfg.RateBurst)
 		}
 		room, _, _ := p.fence(errLost)
-		r.exposure.Release("detections", room)
+		r.exposure.ReleaseAll("detections", room)
 	})
 }
 
@@ -256,7 +256,7 @@ func TestClosedGateSpendsNoTokens(t *testing.T) {
 		r.api.Script(nil)
 		all.Wait()
 		room, _, _ := p.fence(errLost)
-		r.exposure.Release("detections", room)
+		r.exposure.ReleaseAll("detections", room)
 		r.expectNothingLeft(t)
 	})
 }

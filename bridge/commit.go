@@ -276,8 +276,8 @@ func (b *Bridge) acknowledged(c *commitment, resp *kmsg.OffsetCommitResponse) re
 			}
 			delete(refused, s.p)
 			room := s.f.Committed(s.Snapshot)
-			b.exposure.Release(topic, room)
-			b.uncovered.Add(int64(-room))
+			b.exposure.ReleaseAll(topic, room)
+			b.uncovered.Add(int64(-room.Units()))
 		}
 	}
 	return refused

@@ -126,11 +126,11 @@ func (p *partition) drain() (idle <-chan struct{}) {
 // fence ends the assignment: no answer counts from here on. It returns the
 // room of what was settled and not covered, and how many records it cuts off;
 // first is false when that was done before.
-func (p *partition) fence(cause error) (room, abandoned int, first bool) {
+func (p *partition) fence(cause error) (room frontier.Room, abandoned int, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == fenced {
-		return 0, 0, false
+		return frontier.Room{}, 0, false
 	}
 	p.state = fenced
 	p.abandon(cause)

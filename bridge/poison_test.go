@@ -227,3 +227,110 @@ func TestRejectIsADeadLetterAtOnce(t *testing.T) {
 		m.expectReady()
 	})
 }
+
+// A record of five hundred documents takes its turn among the others: they never wait for it, and one bad document of it
+// costs nobody else anything.
+func TestRecordOfManyDocumentsStallsNobody(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []int{-1, 250, 499} {
+		t.Run(fmt.Sprintf("bad one: %d", bad), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const parts, others, rate = 500, 600, 50
+				w := newWorld(t, worldConfig{partitions: 1, api: slow})
+				w.api.Script(poison(stellartest.BadRequest()))
+				m := w.start(func(c *bridge.Config) { c.RateLimit = rate })
+				time.Sleep(time.Second)
+				w.produceTo(topic, 0, 1, func(int) []byte {
+					return bytes.Replace(bundle(0, parts), fmt.Appendf(nil, `"detection %d"`, bad), []byte(`"poison 1"`), 1)
+				})
+				w.produce(parts, others)
+				begun, single := time.Now(), 0
+				var last time.Time
+				w.stored(parts + others - 10)
+				for _, d := range w.api.Documents() {
+					if i := numbered(t, d.Body); i >= parts {
+						if gap := d.At.Sub(last); !last.IsZero() && gap > 500*time.Millisecond {
+							t.Errorf("no other record was delivered for %v", gap)
+						}
+						last = d.At
+						single++
+					}
+				}
+				// Eight of it at a time beside all of the others, which share the rate.
+				if took := last.Sub(begun); single == others && took > others*time.Second/rate*3/2 {
+					t.Errorf("the others took %v", took)
+				}
+				stop := w.trickle(parts+others, time.Second)
+				time.Sleep(2 * time.Minute)
+				end := stop()
+				w.settled(time.Minute)
+				letters := w.letters()
+				for _, l := range letters {
+					if l.Part != bad || l.Offset != 0 || l.Reason != "http_400" {
+						t.Errorf("dead letter of part %d of offset %d for %s", l.Part, l.Offset, l.Reason)
+					}
+				}
+				want := min(1, bad+1)
+				if len(letters) != want || w.api.Ledger().Distinct != end-want || w.api.Ledger().Repeats > 0 {
+					t.Errorf("%d dead letters and %d stored, %d again; want %d and %d", len(letters), w.api.Ledger().Distinct, w.api.Ledger().Repeats, want, end-want)
+				}
+				m.expectReady()
+			})
+		})
+	}
+}
+
+// numbered is the number of a stored detection.
+func numbered(t *testing.T, body []byte) (i int) {
+	t.Helper()
+	_, rest, _ := bytes.Cut(body, []byte(`"event_name":"detection `))
+	if _, err := fmt.Sscanf(string(rest), "%d", &i); err != nil {
+		t.Fatalf("%v: %.100s", err, body)
+	}
+	return i
+}
+
+// Records of many documents, each with one that always fails, hold the room of all the others that are stored until that
+// one is given up, for which others must be delivered: these must not wait for the room, or it is for ever.
+func TestBadDocumentOfALargeRecordStallsNobody(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ records, parts int }{{1, 500}, {4, 50}, {9, 25}} {
+		t.Run(fmt.Sprintf("%d of %d documents", c.records, c.parts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const others = 600
+				w := newWorld(t, worldConfig{partitions: 1, api: slow})
+				w.api.Script(poison(stellartest.ServerError()))
+				m := w.start(nil)
+				w.produceTo(topic, 0, c.records, func(i int) []byte {
+					return bytes.Replace(bundle(i, c.parts), fmt.Appendf(nil, `"detection %d"`, i*c.parts+2), []byte(`"poison 1"`), 1)
+				})
+				first := c.records * c.parts
+				w.produce(first, others)
+				time.Sleep(20 * time.Second)
+				n := 0
+				for _, d := range w.api.Documents() {
+					if numbered(t, d.Body) >= first {
+						n++
+					}
+				}
+				if n != others {
+					t.Errorf("%d of %d others delivered", n, others)
+				}
+				stop := w.trickle(first+others, time.Second)
+				time.Sleep(15 * time.Minute)
+				end := stop()
+				w.settled(time.Minute)
+				letters := w.letters()
+				for _, l := range letters {
+					if l.Part != 2 || l.Reason != "retries_exhausted" || l.Attempts < 8 {
+						t.Errorf("dead letter of part %d for %s after %d attempts", l.Part, l.Reason, l.Attempts)
+					}
+				}
+				if l := w.api.Ledger(); len(letters) != c.records || l.Distinct != end-c.records || l.Repeats > 0 {
+					t.Errorf("%d dead letters, %d stored, %d again; want %d and %d", len(letters), l.Distinct, l.Repeats, c.records, end-c.records)
+				}
+				m.expectReady()
+			})
+		})
+	}
+}

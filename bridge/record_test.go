@@ -244,7 +244,7 @@ func TestDrainOfAnIdlePartitionDoesNotWait(t *testing.T) {
 	p := ownPartition(t.Context())
 	<-p.drain()
 	<-p.drain() // a second one finds it so
-	if room, n, _ := p.fence(errAbandoned); room+n != 0 {
+	if room, n, _ := p.fence(errAbandoned); room.Units()+n != 0 {
 		t.Errorf("fence: room %d, %d cut off", room, n)
 	}
 }
@@ -256,10 +256,10 @@ func TestFenceGivesRoomBackOnce(t *testing.T) {
 	send(r, &document{r: r}, stored)
 	kept, _ := r.settled()
 	p.frontier().Settle(0, kept)
-	if room, n, _ := p.fence(errLost); room != 3 || n != 1 {
+	if room, n, _ := p.fence(errLost); room.Units() != 3 || n != 1 {
 		t.Errorf("room %d, cut off %d, want 3 and 1", room, n)
 	}
-	if room, n, _ := p.fence(errLost); room+n != 0 {
+	if room, n, _ := p.fence(errLost); room.Units()+n != 0 {
 		t.Errorf("again: room %d, cut off %d", room, n)
 	}
 	if p.frontier().Settle(0, 3) {
@@ -282,10 +282,12 @@ func TestFenceOfManyStartsNothing(t *testing.T) {
 func startedDuringFence(t *testing.T, partitions, room int) int64 {
 	b := &Bridge{exposure: frontier.NewExposure(room), metrics: newMetrics(nil), troubles: newTroubles(nil, nil)}
 	ps := []*partition{ownPartition(t.Context())}
-	if err := b.makeRoom(t.Context(), taken(t, ps[0], 0, room)); err != nil {
-		t.Fatal(err)
+	for i := range int64(room) {
+		if err := b.makeRoom(t.Context(), taken(t, ps[0], i, 1)); err != nil {
+			t.Fatal(err)
+		}
+		ps[0].frontier().Settle(i, 1)
 	}
-	ps[0].frontier().Settle(0, room)
 	var started atomic.Int64
 	var all sync.WaitGroup
 	for range partitions {
@@ -345,16 +347,16 @@ func TestRoomAddsUp(t *testing.T) {
 					p.drain()
 				case 1:
 					room, _, _ := p.fence(errLost)
-					b.exposure.Release("detections", room)
+					b.exposure.ReleaseAll("detections", room)
 				default: // a commit
 					if s, ok := p.frontier().Snapshot(); ok {
-						b.exposure.Release("detections", p.frontier().Committed(s))
+						b.exposure.ReleaseAll("detections", p.frontier().Committed(s))
 					}
 				}
 			}
 			for _, p := range ps {
 				room, active, _ := p.fence(errLost)
-				b.exposure.Release("detections", room)
+				b.exposure.ReleaseAll("detections", room)
 				if active != 0 {
 					t.Errorf("seed %d: %d records never ended: a drain would wait for ever", seed, active)
 				}

@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -321,6 +322,18 @@ func (w *world) partitions(topic string) int {
 func detection(i int) []byte {
 	return fmt.Appendf(nil, `{"event_name":"detection %d","timestamp":%d,"event_status":"New","event_source":"test","severity":%d,"orig_id":"id-%d"}`,
 		i, 1_750_000_000_000+int64(i), i%101, i)
+}
+
+// bundle is one record of n detections, the i-th such.
+func bundle(i, n int) []byte {
+	if n == 1 {
+		return detection(i)
+	}
+	all := make([][]byte, n)
+	for j := range all {
+		all[j] = detection(i*n + j)
+	}
+	return fmt.Appendf(nil, "[%s]", bytes.Join(all, []byte(",")))
 }
 
 // settled waits until the group has committed everything that is in the topic,

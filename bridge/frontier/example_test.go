@@ -20,7 +20,7 @@ func Example() {
 		first.Settle(offset, 1)
 	}
 	commit, _ := first.Snapshot()
-	room.Release("alerts", first.Committed(commit)) // after the broker acknowledged it
+	room.ReleaseAll("alerts", first.Committed(commit)) // after the broker acknowledged it
 	fmt.Println("committed", commit.Base, "a crash could repeat", room.Held())
 
 	said, err := frontier.Decode("serbridge", "alerts", 0, commit.Base, commit.Metadata)

@@ -8,6 +8,25 @@ import (
 	"serbridge/bridge/turns"
 )
 
+// Room is what records hold in an Exposure, in documents. That of records of several documents is counted apart.
+type Room struct{ One, Several int }
+
+// RoomOf is the room of one record.
+func RoomOf(documents int) Room {
+	if documents > 1 {
+		return Room{Several: documents}
+	}
+	return Room{One: documents}
+}
+
+// Units is the room in documents.
+func (r Room) Units() int { return r.One + r.Several }
+
+// Plus is the room of both.
+func (r Room) Plus(o Room) Room { return Room{r.One + o.One, r.Several + o.Several} }
+
+func (r Room) minus(o Room) Room { return Room{r.One - o.One, r.Several - o.Several} }
+
 // Exposure is a member's bound on repeats: how many documents a crash at this moment could send again. A record takes
 // room, one unit per document, before its first attempt, and holds it until an acknowledged commit covers it, or it is
 // fenced, or everything tried of it is known not to be stored.
@@ -17,9 +36,9 @@ type Exposure struct {
 	max int
 
 	mu     sync.Mutex
-	held   int
+	held   Room
 	shared bool                // by several topics
-	line   turns.Line[*waiter] // nobody waits while there is room
+	line   turns.Line[*waiter] // nobody waits who may go. It knows of the room of records of one document only
 	first  []*waiter           // at their partition's base: before the line, and they may take the last unit
 }
 
@@ -40,6 +59,10 @@ func NewExposure(max int) *Exposure {
 // canary: GrantLast. With a max of 1 there is no other, and all use it.) So records of one document never hold more than
 // max, larger ones a record's size more. Who waits is served topic by topic in turn, within a topic first come, first
 // served. fresh says that the record was never tried.
+//
+// Records of several documents leave an eighth of the room to those of one, who pass them meanwhile. A large record keeps
+// its room until the last of its documents is settled, and one that fails is given up only once others are delivered:
+// without that eighth they would wait for it, and it for them, for ever.
 //
 // The error is the context's; then nothing is held.
 func (e *Exposure) Acquire(ctx context.Context, topic string, n int, fresh bool) error {
@@ -101,31 +124,54 @@ func (e *Exposure) leave(w *waiter) {
 	if e.line.Leave(w.topic, w) {
 		return
 	}
-	e.release(w.topic, w.n)
+	e.release(w.topic, RoomOf(w.n))
 }
 
 // grant serves those who wait while there is room. Called with the lock held after every change.
 func (e *Exposure) grant() {
-	for len(e.first) > 0 && (e.max <= 0 || e.held < e.max) {
-		w := e.first[0]
-		e.first = slices.Delete(e.first, 0, 1)
-		e.line.Take(w.topic, w.n)
-		e.give(w)
-	}
+	e.first = slices.DeleteFunc(e.first, func(w *waiter) bool {
+		goes := e.max <= 0 || e.taken() < e.max && e.admits(w)
+		if goes {
+			e.take(w)
+			e.give(w)
+		}
+		return goes
+	})
 	for e.line.Len() > 0 {
-		topic, w, _ := e.line.Next()
-		if !e.hasRoom(topic) {
+		topic, w, ok := e.line.Find(e.admits)
+		if !ok || !e.hasRoom(topic) {
 			return // nor has any other, of which no less is held
 		}
 		e.serve(w)
 	}
 }
 
-// leaves is what part of the room that the others leave it a topic leaves in turn.
+// leaves is what part of the room that the others leave it a topic leaves in turn, and what part records of several
+// documents leave to those of one.
 const leaves = 8
 
+// ordinary is the room without the last unit.
+func (e *Exposure) ordinary() int { return max(e.max-1, 1) }
+
+// mostOfSeveral is how much of the room records of several documents may take from those of one.
+func (e *Exposure) mostOfSeveral() int {
+	if e.ordinary() < 2 {
+		return e.ordinary()
+	}
+	return e.ordinary() - max(1, e.ordinary()/leaves)
+}
+
+// taken is how much of the room is no longer there for records of one document.
+func (e *Exposure) taken() int { return e.held.One + min(e.held.Several, e.mostOfSeveral()) }
+
+// admits reports whether a record may be served once there is room. Of several documents only while those like it have
+// not taken their part: so no more than one of them is ever beyond the room.
+func (e *Exposure) admits(w *waiter) bool {
+	return w.n <= 1 || e.max <= 0 || e.held.Several == 0 || e.held.Several < e.mostOfSeveral()
+}
+
 func (e *Exposure) hasRoom(topic string) bool {
-	free := max(e.max-1, 1) - e.held
+	free := e.ordinary() - e.taken()
 	if !e.shared || e.max < 4 {
 		return e.max <= 0 || free > 0
 	}
@@ -133,12 +179,15 @@ func (e *Exposure) hasRoom(topic string) bool {
 }
 
 func (e *Exposure) serve(w *waiter) {
-	e.line.Serve(w.topic, w, w.n)
+	e.line.Serve(w.topic, w, RoomOf(w.n).One)
 	e.give(w)
 }
 
+// take is serve for one who is not in the line.
+func (e *Exposure) take(w *waiter) { e.line.Take(w.topic, RoomOf(w.n).One) }
+
 func (e *Exposure) give(w *waiter) {
-	e.held += w.n
+	e.held = e.held.Plus(RoomOf(w.n))
 	close(w.granted)
 }
 
@@ -157,12 +206,12 @@ func (e *Exposure) Share(several bool) {
 func (e *Exposure) GrantLast() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.held >= e.max {
+	if e.taken() >= e.max {
 		return false
 	}
-	_, w, ok := e.line.Find(func(w *waiter) bool { return w.fresh })
+	_, w, ok := e.line.Find(func(w *waiter) bool { return w.fresh && e.admits(w) })
 	if !ok {
-		_, w, ok = e.line.Next()
+		_, w, ok = e.line.Find(e.admits)
 	}
 	if ok {
 		e.serve(w)
@@ -170,17 +219,22 @@ func (e *Exposure) GrantLast() bool {
 	return ok
 }
 
-// Release gives n units of a topic back. It panics when more is given back than is held: that is a fault of ours, and
-// silence would lift the bound.
-func (e *Exposure) Release(topic string, n int) {
+// Release gives the room of one record of n documents back. It panics when more is given back than is held: that is a
+// fault of ours, and silence would lift the bound.
+func (e *Exposure) Release(topic string, n int) { e.ReleaseAll(topic, RoomOf(max(n, 0))) }
+
+// ReleaseAll is Release for records of a topic together.
+func (e *Exposure) ReleaseAll(topic string, r Room) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.release(topic, max(n, 0))
+	e.release(topic, r)
 }
 
-func (e *Exposure) release(topic string, n int) {
-	e.line.Give(topic, n)
-	e.held -= n
+func (e *Exposure) release(topic string, r Room) {
+	e.line.Give(topic, r.One)
+	if e.held = e.held.minus(r); e.held.Several < 0 {
+		panic("exposure: more given back than held")
+	}
 	e.grant()
 }
 
@@ -188,7 +242,7 @@ func (e *Exposure) release(topic string, n int) {
 func (e *Exposure) Held() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.held
+	return e.held.Units()
 }
 
 // Waiting returns how many records wait for room.

@@ -56,10 +56,10 @@ func TestExposureIsTheBound(t *testing.T) {
 func TestExposureServesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := NewExposure(2)
-		granted := asks(t.Context(), e, true, 1, 3, 1, 1)
+		granted := asks(t.Context(), e, true, 1, 1, 1, 1)
 		for range 4 {
 			synctest.Wait()
-			e.Release("t", e.Held())
+			e.ReleaseAll("t", e.held)
 		}
 		synctest.Wait()
 		if !slices.Equal(*granted, []int{0, 1, 2, 3}) || e.Held() != 0 || e.Waiting() != 0 {
@@ -102,6 +102,92 @@ func TestCanaryTakesTheLastUnit(t *testing.T) {
 			t.Errorf("tried %v, fresh %v", *tried, *fresh)
 		}
 	})
+}
+
+// Records of several documents, each with one that fails, hold what they have taken until others are delivered: these
+// must not wait for it. Together they hold no more than the bound and the size of one.
+func TestLargeRecordsLeaveRoomToThoseOfOneDocument(t *testing.T) {
+	tests := []struct {
+		name  string
+		max   int
+		sizes []int
+		want  []int // granted
+		last  bool  // and a canary may go
+	}{
+		{"one larger than the bound", 200, []int{500, 1, 500, 1}, []int{0, 1, 3}, true},
+		{"several that fill it", 200, []int{50, 50, 50, 50, 50, 1, 1}, []int{0, 1, 2, 3, 5, 6}, true},
+		{"one beside a full room of small ones", 5, []int{1, 1, 1, 1, 9, 1}, []int{0, 1, 2, 3}, true},
+		{"a small bound leaves one", 5, []int{9, 1, 1, 9}, []int{0, 1}, true},
+		{"a bound of 2 has none to leave", 2, []int{9, 1}, []int{0}, true},
+		{"no bound", 0, []int{500, 500, 1}, []int{0, 1, 2}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				e := NewExposure(tt.max)
+				granted := asks(ctx, e, true, tt.sizes...)
+				if !slices.Equal(*granted, tt.want) {
+					t.Errorf("granted %v, want %v", *granted, tt.want)
+				}
+				fresh := asks(ctx, e, true, 1)
+				if len(*fresh) == 0 && e.GrantLast() != tt.last {
+					t.Errorf("a canary may go: %v, want %v", !tt.last, tt.last)
+				}
+				if bound := tt.max + slices.Max(tt.sizes); tt.max > 0 && e.Held() >= bound {
+					t.Errorf("held %d, want less than %d", e.Held(), bound)
+				}
+			})
+		})
+	}
+}
+
+// Whatever is asked for and given back, records of one document hold at most the bound, and with larger ones all
+// together less than the bound and the size of one.
+func TestExposureNeverExceedsTheBoundByMoreThanARecord(t *testing.T) {
+	const largest = 30
+	for seed := range uint64(300) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 5))
+			bound := 1 + random.IntN(40)
+			e := NewExposure(bound)
+			e.Share(random.IntN(2) == 0)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var held []int
+			for range 200 {
+				switch random.IntN(4) {
+				case 0:
+					if i := len(held) - 1; i >= 0 {
+						j := random.IntN(len(held))
+						held[i], held[j] = held[j], held[i]
+						e.Release("t", held[i])
+						held = held[:i]
+					}
+				case 1:
+					e.GrantLast()
+				default:
+					n, base := 1, random.IntN(4) == 0
+					if random.IntN(3) == 0 {
+						n = 1 + random.IntN(largest)
+					}
+					go func() {
+						if e.AcquireAtBase(ctx, "t", n, true, func() bool { return base }) == nil {
+							held = append(held, n)
+						}
+					}()
+				}
+				synctest.Wait()
+				if one := e.held.One; one > bound {
+					t.Fatalf("seed %d: records of one document hold %d, the bound is %d", seed, one, bound)
+				}
+				if e.Held() >= bound+largest {
+					t.Fatalf("seed %d: %+v held, bound %d, records of up to %d", seed, e.held, bound, largest)
+				}
+			}
+		})
+	}
 }
 
 // A context that ends while its record waits, or at the moment of the grant, leaks no room.
@@ -167,8 +253,8 @@ func TestReleaseOfMoreThanHeldIsLoud(t *testing.T) {
 func TestRecordAtTheBaseDoesNotWaitForRoomThatWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := NewExposure(3)
-		if err := e.Acquire(t.Context(), "t", 2, true); err != nil { // all but the last unit, never covered
-			t.Fatal(err)
+		if n := len(*asks(t.Context(), e, true, 1, 1)); n != 2 { // all but the last unit, never covered
+			t.Fatal(n)
 		}
 		others := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -221,8 +307,8 @@ func TestRoomIsGivenTopicByTopic(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		e.Release("bad", 3)
-		e.Release("good", 2)
+		e.ReleaseAll("bad", Room{One: 3})
+		e.ReleaseAll("good", Room{One: 2})
 		if e.Waiting() != 0 || e.line.Topics() != 0 {
 			t.Errorf("%d wait and %d topics are remembered, though all are gone", e.Waiting(), e.line.Topics())
 		}

@@ -60,8 +60,8 @@ type Frontier struct {
 	restoredEpoch int32
 
 	pending   []holding // settled, in that order, and not known to be covered by a commit
-	uncovered int       // their room
-	owed      int       // room of records that were forgotten; Committed returns it
+	uncovered Room      // theirs
+	owed      Room      // of records that were forgotten; Committed returns it
 	sequence  uint64    // of the next holding
 
 	version    uint64 // counts changes of what a commit would say
@@ -146,7 +146,7 @@ func (f *Frontier) Add(offset int64, leaderEpoch int32, bytes int, at time.Time)
 func (f *Frontier) forgetRestored(end int64) {
 	if f.settled.removeRange(f.next, end) {
 		f.changed(true)
-		f.owed += f.release(func(h holding) bool { return f.next <= h.offset && h.offset < end })
+		f.owed = f.owed.Plus(f.release(func(h holding) bool { return f.next <= h.offset && h.offset < end }))
 	}
 }
 
@@ -164,7 +164,7 @@ func (f *Frontier) Settle(offset int64, room int) (ok bool) {
 	if room > 0 {
 		f.pending = append(f.pending, holding{offset, room, f.sequence})
 		f.sequence++
-		f.uncovered += room
+		f.uncovered = f.uncovered.Plus(RoomOf(room))
 	}
 	f.changed(true)
 	f.advance()
@@ -274,11 +274,11 @@ func (f *Frontier) epochOf(offset int64) int32 {
 // Committed says that the broker acknowledged the snapshot (code 0 for this partition; never otherwise: what is not
 // acknowledged stays dirty). It returns the room of all records that the commit covers, for the caller to release.
 // Records settled after the snapshot, and those whose bits did not fit, keep theirs.
-func (f *Frontier) Committed(s Snapshot) (room int) {
+func (f *Frontier) Committed(s Snapshot) (room Room) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fenced || s.of != f {
-		return 0
+		return Room{}
 	}
 	f.committed = max(f.committed, s.version)
 	f.covered = s.Base - 1
@@ -288,31 +288,31 @@ func (f *Frontier) Committed(s Snapshot) (room int) {
 	f.longest = max(f.longest, len(s.Metadata))
 	f.ceiling = max(f.ceiling, s.ceiling)
 	room = f.release(func(h holding) bool { return h.sequence < s.sequence && s.covers(h.offset) })
-	room, f.owed = room+f.owed, 0
+	room, f.owed = room.Plus(f.owed), Room{}
 	return room
 }
 
 // release takes out the holdings for which free is true and returns their room.
-func (f *Frontier) release(free func(holding) bool) (room int) {
+func (f *Frontier) release(free func(holding) bool) (room Room) {
 	f.pending = slices.DeleteFunc(f.pending, func(h holding) bool {
 		if !free(h) {
 			return false
 		}
-		room += h.room
+		room = room.Plus(RoomOf(h.room))
 		return true
 	})
-	f.uncovered -= room
+	f.uncovered = f.uncovered.minus(room)
 	return room
 }
 
 // Fence ends the assignment: from now on Add, Settle, Snapshot and Committed do nothing. It returns the room that
-// settled records still hold, for the caller to release; the second time 0.
-func (f *Frontier) Fence() (room int) {
+// settled records still hold, for the caller to release; the second time none.
+func (f *Frontier) Fence() (room Room) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fenced = true
-	room = f.uncovered + f.owed
-	f.pending, f.uncovered, f.owed = nil, 0, 0
+	room = f.uncovered.Plus(f.owed)
+	f.pending, f.uncovered, f.owed = nil, Room{}, Room{}
 	return room
 }
 
@@ -367,7 +367,7 @@ func (f *Frontier) dropFrom(offset int64) {
 	f.floor = min(f.floor, offset)
 	f.restoredTop = min(f.restoredTop, offset-1)
 	f.covered = min(f.covered, offset-1)
-	f.owed += f.release(func(h holding) bool { return h.offset >= offset })
+	f.owed = f.owed.Plus(f.release(func(h holding) bool { return h.offset >= offset }))
 	f.changed(true)
 	f.advance()
 }
@@ -519,7 +519,7 @@ func (f *Frontier) Stats() Stats {
 		Base: f.base, Top: f.highest(), Next: f.next,
 		Open: f.open.len(), OpenBytes: f.open.bytes, OldestOpen: oldest.at,
 		SettledAbove: f.settled.count(f.base), Runs: runs,
-		Uncovered: f.uncovered, Dirty: f.version != f.committed, MapCharacters: f.characters,
+		Uncovered: f.uncovered.Units(), Dirty: f.version != f.committed, MapCharacters: f.characters,
 		Held: f.fields.Held, Fenced: f.fenced,
 	}
 }

@@ -113,7 +113,7 @@ func TestSettledAfterSnapshotKeepsItsRoom(t *testing.T) {
 	settle(t, f, 1, 1, 5)
 	s := snapshot(t, f)
 	settle(t, f, 4, 0, 3)
-	if room := f.Committed(s); room != 2 {
+	if room := f.Committed(s).Units(); room != 2 {
 		t.Errorf("room %d came back, want that of 1 and 5", room)
 	}
 	if st := f.Stats(); !st.Dirty || st.Uncovered != 8 {
@@ -156,7 +156,7 @@ func TestNextOwnerRepeatsNothingCovered(t *testing.T) {
 		f.Settle(o, 1)
 	}
 	s := snapshot(t, f)
-	if room := f.Committed(s); room != 50_000 {
+	if room := f.Committed(s).Units(); room != 50_000 {
 		t.Errorf("room %d", room)
 	}
 	next := New(Config{Base: s.Base, Epoch: s.LeaderEpoch, Restored: decodeSnapshot(t, s)})
@@ -199,13 +199,13 @@ func TestBaseIsNeverInTheSet(t *testing.T) {
 	if m := decodeSnapshot(t, s); s.Base != 11 || m.Count() != 28 || m.Contains(11) {
 		t.Errorf("base %d with %d settled, want 11 with 28", s.Base, m.Count())
 	}
-	if room := f.Committed(s); room != 1 || f.Stats().Uncovered != 1 {
+	if room := f.Committed(s).Units(); room != 1 || f.Stats().Uncovered != 1 {
 		t.Errorf("room %d came back, %d left, want 1 and 1", room, f.Stats().Uncovered)
 	}
 	if !f.Add(14, 1, 0, noon) {
 		t.Error("a restored record is repeated")
 	}
-	if room := f.Committed(snapshot(t, f)); room != 0 {
+	if room := f.Committed(snapshot(t, f)).Units(); room != 0 {
 		t.Error("room came back for a record that plays the base")
 	}
 	for o := int64(15); o < 40; o++ {
@@ -214,7 +214,7 @@ func TestBaseIsNeverInTheSet(t *testing.T) {
 	if s = snapshot(t, f); s.Base != 40 {
 		t.Errorf("base %d, want 40", s.Base)
 	}
-	if room := f.Committed(s); room != 1 {
+	if room := f.Committed(s).Units(); room != 1 {
 		t.Errorf("room %d, want the last", room)
 	}
 }
@@ -364,7 +364,7 @@ func TestNothingFarBelowPlaysTheBase(t *testing.T) {
 		t.Errorf("commit of %d", s.Base)
 	}
 	f.Add(20_000, 1, 0, noon)
-	if room := f.Committed(snapshot(t, f)); room != 1 {
+	if room := f.Committed(snapshot(t, f)).Units(); room != 1 {
 		t.Errorf("room %d, want 1", room)
 	}
 }
@@ -379,7 +379,7 @@ func TestDropFromGivesRoomBack(t *testing.T) {
 	if f.Settle(7, 1) {
 		t.Error("a record of the cut-off log settled")
 	}
-	if room := f.Committed(snapshot(t, f)); room != 3 {
+	if room := f.Committed(snapshot(t, f)).Units(); room != 3 {
 		t.Errorf("room %d, want that of 2, 6 and 8", room)
 	}
 }
@@ -401,7 +401,7 @@ func TestWhatDoesNotFitKeepsItsRoom(t *testing.T) {
 			covered++
 		}
 	}
-	if room := f.Committed(s); room != covered || f.Stats().Uncovered != 500-covered {
+	if room := f.Committed(s).Units(); room != covered || f.Stats().Uncovered != 500-covered {
 		t.Errorf("room %d, left %d, want %d of 500", room, f.Stats().Uncovered, covered)
 	}
 }
@@ -410,7 +410,7 @@ func TestNoMetadataAtALimitOfNothing(t *testing.T) {
 	f := open(Config{Base: 0, Limit: -1}, 0, 10)
 	f.Settle(0, 1)
 	f.Settle(5, 1)
-	if s := snapshot(t, f); s.Metadata != "" || s.Base != 1 || f.Committed(s) != 1 {
+	if s := snapshot(t, f); s.Metadata != "" || s.Base != 1 || f.Committed(s).Units() != 1 {
 		t.Errorf("%q at %d", s.Metadata, s.Base)
 	}
 }
@@ -464,10 +464,10 @@ func TestLateAnswerNeverCommits(t *testing.T) {
 	f := open(Config{Base: 0}, 0, 10)
 	settle(t, f, 3, 0, 4)
 	s := snapshot(t, f)
-	if room := f.Fence(); room != 6 {
+	if room := f.Fence().Units(); room != 6 {
 		t.Errorf("room %d, want 6", room)
 	}
-	if f.Fence() != 0 || f.Settle(1, 1) || f.Committed(s) != 0 || f.Add(10, 1, 0, noon) || !f.Stats().Fenced {
+	if f.Fence().Units() != 0 || f.Settle(1, 1) || f.Committed(s).Units() != 0 || f.Add(10, 1, 0, noon) || !f.Stats().Fenced {
 		t.Error("a fenced frontier goes on")
 	}
 	if _, ok := f.Snapshot(); ok {
@@ -476,7 +476,7 @@ func TestLateAnswerNeverCommits(t *testing.T) {
 	other := open(Config{Base: 0}, 0, 10)
 	settle(t, other, 1, 0)
 	other.Snapshot()
-	if other.Committed(s) != 0 {
+	if other.Committed(s).Units() != 0 {
 		t.Error("a snapshot of another assignment gives room back")
 	}
 }
@@ -487,7 +487,7 @@ func TestSecondSettleKeepsRoomWithTheCaller(t *testing.T) {
 	if f.Settle(1, 1) || f.Settle(7, 1) {
 		t.Error("settled twice, or never received")
 	}
-	if room := f.Fence(); room != 1 {
+	if room := f.Fence().Units(); room != 1 {
 		t.Errorf("room %d, want 1", room)
 	}
 }
@@ -505,7 +505,7 @@ func TestRewindStrandsNothingAndRepeatsNothing(t *testing.T) {
 	if m := decodeSnapshot(t, s); s.Base != 4 || m.Count() != 2 {
 		t.Errorf("base %d with %d settled, want 4 with 6 and 9", s.Base, m.Count())
 	}
-	if room := f.Committed(s); room != 6 {
+	if room := f.Committed(s).Units(); room != 6 {
 		t.Errorf("room %d, want 6", room)
 	}
 	for o := int64(4); o < 10; o++ {
@@ -574,7 +574,7 @@ func TestWindowAlwaysFits(t *testing.T) {
 		f.SetEnd(1 << 60)
 		held := f.Stats().Uncovered
 		s := snapshot(t, f)
-		if len(s.Metadata) > defaultLimit || f.Committed(s) != held {
+		if len(s.Metadata) > defaultLimit || f.Committed(s).Units() != held {
 			t.Errorf("share %v: %d characters, %d of %d not covered", share, len(s.Metadata), f.Stats().Uncovered, held)
 		}
 	}
@@ -613,7 +613,7 @@ func TestRoomComesBackOnceUnderConcurrency(t *testing.T) {
 					back.Add(1)
 				}
 				if w == 0 && i == each/2 {
-					kept.Add(int64(f.Fence()))
+					kept.Add(int64(f.Fence().Units()))
 				}
 			}
 		})
@@ -621,7 +621,7 @@ func TestRoomComesBackOnceUnderConcurrency(t *testing.T) {
 	committing.Go(func() {
 		for !f.Stats().Fenced {
 			if s, ok := f.Snapshot(); ok {
-				kept.Add(int64(f.Committed(s)))
+				kept.Add(int64(f.Committed(s).Units()))
 			}
 		}
 	})

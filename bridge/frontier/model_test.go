@@ -238,10 +238,10 @@ func (w *world) answer() {
 			}
 		}
 	}
-	if got := w.f.Committed(s); got != want {
+	if got := w.f.Committed(s).Units(); got != want {
 		w.t.Fatalf("Committed(%d) = %d, want %d", s.Base, got, want)
 	}
-	if got := w.f.Committed(s); got != 0 {
+	if got := w.f.Committed(s).Units(); got != 0 {
 		w.t.Fatalf("Committed a second time = %d", got)
 	}
 }
@@ -288,10 +288,10 @@ func (w *world) crash() {
 	for _, room := range w.room {
 		want += room
 	}
-	if got := w.f.Fence(); got != want {
+	if got := w.f.Fence().Units(); got != want {
 		w.t.Fatalf("Fence = %d, want %d", got, want)
 	}
-	if got := w.f.Fence(); got != 0 {
+	if got := w.f.Fence().Units(); got != 0 {
 		w.t.Fatalf("Fence a second time = %d", got)
 	}
 	for o := range w.open {
@@ -299,7 +299,7 @@ func (w *world) crash() {
 			w.t.Fatal("a late answer settled on a fenced frontier")
 		}
 	}
-	if _, ok := w.f.Snapshot(); ok || w.inFlight != nil && w.f.Committed(*w.inFlight) != 0 {
+	if _, ok := w.f.Snapshot(); ok || w.inFlight != nil && w.f.Committed(*w.inFlight).Units() != 0 {
 		w.t.Fatal("a fenced frontier goes on")
 	}
 	w.assign()
