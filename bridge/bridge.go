@@ -388,11 +388,11 @@ func (b *Bridge) leaveConsumer(ctx context.Context, visitor *kgo.Client, id stri
 }
 
 func (b *Bridge) gateChanged(closed bool, why stellar.Answer) {
+	b.slots.restart()
 	if closed {
 		b.troubles.begin("gate", "gate closed: "+explain(why), "reason", why.Reason)
 		return
 	}
-	b.slots.restart()
 	b.troubles.end("gate")
 	b.troubles.end("credentials") // a delivery is the best proof of them
 }

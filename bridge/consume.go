@@ -173,6 +173,7 @@ func (b *Bridge) crowded(p *partition) bool {
 	}
 	b.mu.Unlock()
 	b.exposure.Share(topics > 1)
+	b.slots.share(topics > 1)
 	return b.queue.crowded(p, time.Now(), partitions, topics)
 }
 

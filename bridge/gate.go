@@ -49,6 +49,7 @@ type gate struct {
 	topics  map[string]*standing
 	toAll   bool          // what closed it concerns every topic
 	canary  *document     // on its way
+	beside  bool          // so is one of a topic that has not failed, beside that of one that has
 	asked   bool          // a newcomer was asked for in this turn
 	stir    chan struct{} // capacity 1: wakes run
 	last    uint64        // deliveries so far, of whatever document
@@ -81,6 +82,7 @@ type waiter struct {
 type ticket struct {
 	closure uint64
 	canary  bool
+	beside  bool // of another topic's canary
 }
 
 func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
@@ -207,19 +209,30 @@ func (g *gate) giveBack(t ticket) {
 		return
 	}
 	g.mu.Lock()
-	if t.closure == g.closure {
-		g.canary = nil
-	}
+	g.back(t)
 	g.mu.Unlock()
 	g.wake()
+}
+
+// back notes that a canary is no longer on its way; false if it was none of
+// this closure.
+func (g *gate) back(t ticket) bool {
+	switch {
+	case !t.canary || t.closure != g.closure:
+		return false
+	case t.beside:
+		g.beside = false
+	default:
+		g.canary = nil
+	}
+	return true
 }
 
 // spent returns the ticket of a canary that ended without an answer of its
 // own; the next one waits its turn.
 func (g *gate) spent(t ticket, now time.Time) {
 	g.mu.Lock()
-	if t.canary && t.closure == g.closure {
-		g.canary = nil
+	if g.back(t) {
 		g.delay(now, 0)
 	}
 	g.mu.Unlock()
@@ -251,9 +264,7 @@ func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) 
 	}
 	switch {
 	case a.Effect == stellar.EffectNone: // ours: the partition went away. It says nothing of the API
-		if t.canary && t.closure == g.closure {
-			g.canary = nil
-		}
+		g.back(t)
 	case g.closed:
 		g.stillClosed(t, a, now)
 	case a.Effect == stellar.EffectCloses:
@@ -289,7 +300,7 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 	if !g.closed || t.closure != g.closure {
 		return
 	}
-	g.closed, g.reason, g.canary = false, "", nil
+	g.closed, g.reason, g.canary, g.beside = false, "", nil, false
 	g.closure++
 	g.changed(false, stellar.Answer{}) // first: those let go must find the concurrency at 1, not at that of before
 	for _, s := range g.topics {
@@ -303,7 +314,7 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 func (g *gate) close(a stellar.Answer, now time.Time) {
 	g.closed, g.reason, g.since = true, a.Reason, now
 	g.closure++
-	g.canary = nil
+	g.canary, g.beside = nil, false
 	g.toAll = a.Effect == stellar.EffectCloses
 	clear(g.failing)
 	g.wait = fullJitter(mostWait)
@@ -314,8 +325,7 @@ func (g *gate) close(a stellar.Answer, now time.Time) {
 
 func (g *gate) stillClosed(t ticket, a stellar.Answer, now time.Time) {
 	switch {
-	case t.canary && t.closure == g.closure:
-		g.canary = nil
+	case g.back(t):
 		g.toAll = g.toAll || a.Effect == stellar.EffectCloses
 		g.delay(now, a.RetryAfter)
 		g.reason = a.Reason
@@ -370,11 +380,12 @@ func (g *gate) run(ctx context.Context) {
 // looks again; 0 means until it is stirred.
 func (g *gate) next(now time.Time) time.Duration {
 	g.mu.Lock()
-	if !g.closed || g.canary != nil {
+	s := g.turn()
+	beside := g.canary != nil
+	if !g.closed || beside && !g.mayGoBeside(s) {
 		g.mu.Unlock()
 		return 0
 	}
-	s := g.turn()
 	if wait := g.notYet.Sub(now); wait > 0 && (g.toAll || s == nil || !s.innocent()) {
 		g.mu.Unlock()
 		return wait
@@ -383,7 +394,7 @@ func (g *gate) next(now time.Time) time.Duration {
 	if s != nil {
 		w = s.longestUntried()
 	}
-	if (w == nil || !w.d.tried().IsZero()) && !g.asked && g.newcomer != nil {
+	if (w == nil || !w.d.tried().IsZero()) && !g.asked && g.newcomer != nil && !beside {
 		// All that wait were tried: a record beyond the room may show that
 		// the fault is theirs. The lock is not held across the exposure's.
 		g.asked = true
@@ -397,10 +408,21 @@ func (g *gate) next(now time.Time) time.Duration {
 	if w != nil {
 		s.leave(w)
 		s.canary = now
-		g.canary = w.d
-		w.leave <- ticket{closure: g.closure, canary: true}
+		if beside {
+			g.beside = true
+		} else {
+			g.canary = w.d
+		}
+		w.leave <- ticket{closure: g.closure, canary: true, beside: beside}
 	}
 	return 0
+}
+
+// mayGoBeside reports whether a topic may send its canary beside another's: it
+// has not failed and the other's has, and may take its timeout to do so again.
+func (g *gate) mayGoBeside(s *standing) bool {
+	other := g.topics[g.canary.topic]
+	return !g.beside && !g.toAll && s != nil && s.innocent() && other != nil && !other.innocent()
 }
 
 // turn is the topic whose turn it is to send the canary, nil if nobody waits:

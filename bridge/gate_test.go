@@ -760,6 +760,47 @@ func TestClosureForTheFailuresOfOthersHoldsNobodyElse(t *testing.T) {
 	}
 }
 
+// The canary of a topic that fails may hang for its whole timeout: a record of one that has not failed goes beside it.
+// Only one, and only where what closed the gate is not told to all.
+func TestHangingCanaryHoldsNobodyOfAnotherTopic(t *testing.T) {
+	for name, closes := range map[string]stellar.Answer{"failures of the one topic": notSent, "an answer to all": tooMany} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g, _ := runGate(t, nil)
+				ts, _ := leaves(t, g, failuresToClose)
+				for _, leave := range ts {
+					g.answered(leave, of("bad", time.Time{}), closes, time.Now())
+				}
+				hanging := <-queueUp(t.Context(), g, of("bad", time.Now()))
+				out := queueUp(t.Context(), g, of("good", time.Time{}), of("third", time.Time{}), of("bad", time.Time{}))
+				time.Sleep(time.Hour)
+				if closes == tooMany {
+					if len(out) != 0 {
+						t.Errorf("%d beside a canary, though all were told to wait", len(out))
+					}
+					return
+				}
+				if len(out) != 1 {
+					t.Fatalf("%d beside the hanging canary, want 1", len(out))
+				}
+				beside := <-out
+				g.answered(beside.leave, beside.d, notSent, time.Now())
+				time.Sleep(time.Hour)
+				if len(out) != 1 {
+					t.Fatalf("%d after it has failed as well, want the next that has not", len(out))
+				}
+				beside = <-out
+				g.giveBack(beside.leave)
+				g.answered(hanging.leave, hanging.d, notSent, time.Now())
+				time.Sleep(time.Hour)
+				if len(out) != 1 {
+					t.Errorf("%d after both have ended, want the one that waits", len(out))
+				}
+			})
+		})
+	}
+}
+
 // A pattern finds and loses topics for months.
 func TestGateForgetsTopics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

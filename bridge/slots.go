@@ -14,14 +14,19 @@ import (
 // latencies: a refusal is a normal fast answer, and our own waits for the gate
 // and the rate are no sign of the API's.
 //
-// Those who wait are served topic by topic in turn.
+// Those who wait are served topic by topic in turn. While there are several
+// topics, one attempt of one that has none on the wire may go beside the limit,
+// within the ceiling: a topic whose every document is slow would keep a lone
+// record of another waiting for one of its answers.
 type slots struct {
 	ceiling int
 
 	mu       sync.Mutex
+	several  bool // topics are consumed
 	limit    int
 	inUse    int
 	before   int  // of those in use, on the wire since before the last restart
+	beside   int  // of those in use since then, beside the limit: 0 or 1
 	climb    bool // one more per window instead of twice as many
 	answers  int  // in this window
 	reached  bool // the limit was reached in this window
@@ -37,9 +42,18 @@ type slot struct {
 	topic    string
 	era      uint64
 	restarts uint64
+	beside   bool
 }
 
 func newSlots(ceiling int) *slots { return &slots{ceiling: ceiling, limit: 1} }
+
+// share says whether several topics are consumed.
+func (s *slots) share(several bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.several = several
+	s.grant()
+}
 
 // acquire waits for a slot; the caller owes release or giveBack.
 func (s *slots) acquire(ctx context.Context, topic string) (slot, error) {
@@ -52,6 +66,7 @@ func (s *slots) acquire(ctx context.Context, topic string) (slot, error) {
 	s.reached = true
 	c := make(chan slot, 1)
 	s.line.Join(topic, c)
+	s.grant()
 	s.mu.Unlock()
 	select {
 	case got := <-c:
@@ -70,29 +85,58 @@ func (s *slots) acquire(ctx context.Context, topic string) (slot, error) {
 // free reports whether one more may go. An attempt from before the restart is
 // no load that we try now: one that waits for its timeout would keep the only
 // slot for as long. The ceiling holds for all.
-func (s *slots) free() bool { return s.inUse-s.before < s.limit && s.inUse < s.ceiling }
+func (s *slots) free() bool {
+	ceiling := s.ceiling
+	if s.several && ceiling > 1 {
+		ceiling-- // the last is for the one beside
+	}
+	return s.inUse-s.before-s.beside < s.limit && s.inUse-s.beside < ceiling
+}
+
+// freeBeside reports whether one of the topic may go beside the limit.
+func (s *slots) freeBeside(topic string) bool {
+	return s.several && s.beside == 0 && s.inUse < s.ceiling && s.line.Held(topic) == 0
+}
 
 func (s *slots) take(topic string) slot {
 	s.inUse++
 	if !s.free() {
 		s.reached = true
 	}
-	return slot{topic, s.era, s.restarts}
+	return slot{topic: topic, era: s.era, restarts: s.restarts}
+}
+
+func (s *slots) takeBeside(topic string) slot {
+	s.beside++
+	got := s.take(topic)
+	got.beside = true
+	return got
 }
 
 func (s *slots) give(got slot) {
 	s.inUse--
-	if got.restarts != s.restarts {
+	switch {
+	case got.restarts != s.restarts:
 		s.before--
+	case got.beside:
+		s.beside--
 	}
 	s.line.Give(got.topic, 1)
 }
 
 func (s *slots) grant() {
-	for s.line.Len() > 0 && s.free() {
-		topic, c, _ := s.line.Next()
+	for s.line.Len() > 0 {
+		topic, c, _ := s.line.Next() // of the topic that has least: if this one has some, so has every other
+		take := s.take
+		switch {
+		case s.free():
+		case s.freeBeside(topic):
+			take = s.takeBeside
+		default:
+			return
+		}
 		s.line.Serve(topic, c, 1)
-		c <- s.take(topic)
+		c <- take(topic)
 	}
 }
 
@@ -134,14 +178,15 @@ func (s *slots) window() {
 	s.answers, s.reached = 0, false
 }
 
-// restart begins again at one attempt: the gate has opened.
+// restart begins again at one attempt: the gate has opened, or closed, and what
+// is on the wire shall not keep its canary.
 func (s *slots) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.limit, s.climb, s.answers, s.reached = 1, false, 0, false
 	s.era++
 	s.restarts++
-	s.before = s.inUse
+	s.before, s.beside = s.inUse, 0
 	s.grant()
 }
 

@@ -150,6 +150,7 @@ func TestSlotsAreNeitherExceededNorLost(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
 			s := newSlots(1 + rng.IntN(32))
+			s.share(rng.IntN(2) == 0)
 			var mu sync.Mutex
 			granted := make(map[uint64]int) // in use by era
 			var all sync.WaitGroup
@@ -170,7 +171,7 @@ func TestSlotsAreNeitherExceededNorLost(t *testing.T) {
 					s.restart()
 				}
 			}
-			if s.inUse != 0 || s.before != 0 || s.line.Len() != 0 || s.line.Topics() != 0 {
+			if s.inUse != 0 || s.before != 0 || s.beside != 0 || s.line.Len() != 0 || s.line.Topics() != 0 {
 				t.Fatalf("seed %d: %d in use and %d waiting at the end", seed, s.inUse, s.line.Len())
 			}
 		})
@@ -216,7 +217,7 @@ func checkSlots(t *testing.T, seed uint64, s *slots, mu *sync.Mutex, granted map
 	if s.inUse != sum {
 		t.Fatalf("seed %d: %d in use, counted %d", seed, s.inUse, sum)
 	}
-	if s.limit < 1 || s.limit > s.ceiling || s.inUse > s.ceiling || granted[s.era] > s.limit {
+	if s.limit < 1 || s.limit > s.ceiling || s.inUse > s.ceiling || granted[s.era] > s.limit+s.beside || s.beside > 1 {
 		t.Fatalf("seed %d: %d of this load on the wire at a limit of %d, ceiling %d", seed, granted[s.era], s.limit, s.ceiling)
 	}
 	if s.line.Len() > 0 && s.free() {
@@ -427,6 +428,49 @@ func TestSlotsAreHandedOutTopicByTopic(t *testing.T) {
 			t.Errorf("%d topics are remembered, though none has or wants a slot", n)
 		}
 	})
+}
+
+// A topic whose every document is slow leaves a slot to a lone record of another, at any limit, and one only; what it had
+// on the wire before a restart does as well.
+func TestSlowTopicLeavesASlot(t *testing.T) {
+	for _, limit := range []int{1, 8, 64} {
+		for _, restarted := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSlots(64)
+				s.share(true)
+				s.limit = limit
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				ask := func(topic string, n int) *[]slot {
+					var got []slot
+					for range n {
+						go func() {
+							if one, err := s.acquire(ctx, topic); err == nil {
+								got = append(got, one)
+							}
+						}()
+						synctest.Wait()
+					}
+					return &got
+				}
+				if slow := ask("slow", 100); len(*slow) != min(limit, 63) {
+					t.Errorf("limit %d: the slow topic has %d", limit, len(*slow))
+				}
+				if restarted {
+					s.restart()
+				}
+				good := ask("good", 2)
+				if len(*good) != 1 || s.inUse > 64 {
+					t.Fatalf("limit %d, restarted %v: %d beside the slow topic, %d in use", limit, restarted, len(*good), s.inUse)
+				}
+				s.release((*good)[0], false)
+				synctest.Wait()
+				if len(*good) != 2 {
+					t.Errorf("limit %d, restarted %v: the next of it waits", limit, restarted)
+				}
+			})
+		}
+	}
 }
 
 func TestEndedWaitForASlotLeavesNothing(t *testing.T) {

@@ -87,3 +87,32 @@ func TestTrickleBesideATopicThatAlwaysFailsWaitsForNobody(t *testing.T) {
 		})
 	}
 }
+
+// A topic whose every document is slow must not hold all that may be on the wire: a record now and then of another would
+// wait for one of its answers.
+func TestTrickleBesideATopicThatIsAlwaysSlowWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	for _, took := range []time.Duration{19 * time.Second, time.Hour} { // the latter is a timeout
+		t.Run(fmt.Sprint(took), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const bad = "slow"
+				w := newWorld(t, worldConfig{api: slow, topics: []string{topic, bad}})
+				w.api.Script(poison(stellartest.Slow(took)))
+				w.start(func(c *bridge.Config) { c.Topics = []string{topic, bad} })
+				w.produceTo(bad, 0, 3000, poisoned)
+				time.Sleep(3 * time.Minute)
+				for i := range 20 {
+					w.produce(i, 1)
+					begun := time.Now()
+					for w.lag(topic) > 0 && time.Since(begun) < time.Minute {
+						time.Sleep(50 * time.Millisecond)
+					}
+					if took := time.Since(begun); took > 2*time.Second {
+						t.Errorf("record %d took %v", i, took)
+					}
+					time.Sleep(17 * time.Second)
+				}
+			})
+		})
+	}
+}
