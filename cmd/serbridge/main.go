@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	_ "time/tzdata" // TIME_ZONE must work in an image without files
 
@@ -69,11 +71,40 @@ func run(args []string, p *program) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	err := execute(ctx, args, p)
+	out := &output{Writer: p.stdout}
+	p.stdout = out
+	err := cmp.Or(execute(ctx, args, p), out.failure())
 	if err != nil {
 		fmt.Fprintln(p.stderr, "serbridge: "+escapeLines(err.Error()))
 	}
 	return exitCode(err)
+}
+
+// output is standard output that remembers the first write that failed: what was not written was not done, also where
+// nobody looks, as in cobra's help.
+type output struct {
+	io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.err = cmp.Or(o.err, err)
+	}
+	return n, err
+}
+
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return fmt.Errorf("write standard output: %w", o.err)
+	}
+	return nil
 }
 
 func exitCode(err error) int {

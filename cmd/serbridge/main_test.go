@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -41,6 +42,8 @@ func TestExitCodes(t *testing.T) {
 		{"version now", exitUsage, "unknown command"},
 		{"verzion", exitUsage, "unknown command"},
 		{"transform /does/not/exist", exitFailed, "/does/not/exist"},
+		{"simulator --token-lifetime -1s", exitUsage, "--token-lifetime"},
+		{"simulator --token-lifetime 0s", exitUsage, "--token-lifetime"},
 		{"verz\x1b[2Jion", exitUsage, `\x1b[2J`},
 	} {
 		got := runProgram(program{}, strings.Fields(c.args)...)
@@ -49,6 +52,20 @@ func TestExitCodes(t *testing.T) {
 		}
 		if strings.Contains(got.stderr, "\x1b") {
 			t.Errorf("serbridge %q: control characters on the terminal", c.args)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What could not be written was not done, whichever command wrote it: a script would go on with half a file.
+func TestFullDiskIsNoSuccess(t *testing.T) {
+	for _, args := range []string{"", "--help", "help", "help settings", "help run", "run --help", "version", "version --json", "formats ls", "formats show suricata", "simulator --list-faults", "completion bash"} {
+		got := runProgram(program{stdout: full{}}, strings.Fields(args)...)
+		if got.code != exitFailed || !strings.Contains(got.stderr, "no space left") {
+			t.Errorf("serbridge %q: code %d and %q, want %d and why", args, got.code, got.stderr, exitFailed)
 		}
 	}
 }

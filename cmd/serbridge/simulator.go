@@ -63,6 +63,9 @@ func (s *simulation) run(ctx context.Context) error {
 	if s.caFile != "" && !s.tls {
 		return usageError{fmt.Errorf("--ca-file wants --tls: without it there is no certificate")}
 	}
+	if s.tokenLifetime < time.Second {
+		return usageError{fmt.Errorf("--token-lifetime wants a duration of at least 1s")}
+	}
 	cfg := stellartest.Config{User: s.user, APIKey: s.apiKey, TokenLifetime: s.tokenLifetime, Seed: seedOr(s.seed)}
 	if s.faults {
 		cfg.Faults = stellartest.DemoFaults(cfg.Seed)
