@@ -228,6 +228,7 @@ func New(cfg Config) (*Bridge, error) {
 	b.unpacker = unpacker
 	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare, cfg.MaxInFlight)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
+	b.gate.opens = b.slots.restart
 	b.metrics = newMetrics(b)
 	if cfg.Topics[0][0] == '^' {
 		re, err := regexp.Compile(cfg.Topics[0])

@@ -36,7 +36,8 @@ type gate struct {
 	// newcomer asks the exposure to let one record beyond the room through;
 	// nil means there is none.
 	newcomer func() bool
-	changed  func(closed bool, why stellar.Answer) // called with mu held; must not block
+	opens    func() // called with mu held, before those who wait are let go; must not block
+	changed  func(closed bool, why stellar.Answer)
 
 	mu      sync.Mutex
 	closed  bool
@@ -54,6 +55,14 @@ type gate struct {
 	stir    chan struct{} // capacity 1: wakes run
 	last    uint64        // deliveries so far, of whatever document
 	company chan struct{} // closed and replaced at each delivery
+	news    []change      // that changed has still to hear of
+	telling bool          // somebody is at it
+}
+
+// change is one that the gate tells of.
+type change struct {
+	closed bool
+	why    stellar.Answer
 }
 
 // standing is what the gate knows of a topic; it forgets that in time.
@@ -88,6 +97,7 @@ type ticket struct {
 func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
 	return &gate{
 		newcomer: newcomer,
+		opens:    func() {},
 		changed:  changed,
 		failing:  make(map[*document]struct{}),
 		topics:   make(map[string]*standing),
@@ -249,10 +259,13 @@ func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) 
 	g.mu.Lock()
 	before := g.closed
 	defer func() {
-		concerned := before || g.closed
+		concerned, changed := before || g.closed, len(g.news) > 0
 		g.mu.Unlock()
 		if concerned { // else run has nothing to do
 			g.wake()
+		}
+		if changed {
+			g.tell()
 		}
 	}()
 	if a.Verdict == stellar.Delivered {
@@ -279,6 +292,26 @@ func (g *gate) answered(t ticket, d *document, a stellar.Answer, now time.Time) 
 	}
 }
 
+// tell tells of what has changed, in order and without mu: a log that is slow to
+// take it must hold up no delivery. Whoever is at it tells also of what comes
+// meanwhile.
+func (g *gate) tell() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.telling {
+		return
+	}
+	g.telling = true
+	for len(g.news) > 0 {
+		c := g.news[0]
+		g.news = g.news[1:]
+		g.mu.Unlock()
+		g.changed(c.closed, c.why)
+		g.mu.Lock()
+	}
+	g.telling = false
+}
+
 // vouched reports whether a topic is being delivered, none of which fails. In
 // an outage the next answer to it says otherwise.
 func (g *gate) vouched(now time.Time) bool {
@@ -302,7 +335,8 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 	}
 	g.closed, g.reason, g.canary, g.beside = false, "", nil, false
 	g.closure++
-	g.changed(false, stellar.Answer{}) // first: those let go must find the concurrency at 1, not at that of before
+	g.opens() // first: those let go must find the concurrency at 1, not at that of before
+	g.news = append(g.news, change{})
 	for _, s := range g.topics {
 		for _, w := range s.waiting {
 			w.leave <- ticket{closure: g.closure}
@@ -320,7 +354,7 @@ func (g *gate) close(a stellar.Answer, now time.Time) {
 	g.wait = fullJitter(mostWait)
 	g.notYet = time.Time{}
 	g.delay(now, a.RetryAfter)
-	g.changed(true, a)
+	g.news = append(g.news, change{true, a})
 }
 
 func (g *gate) stillClosed(t ticket, a stellar.Answer, now time.Time) {
@@ -329,7 +363,7 @@ func (g *gate) stillClosed(t ticket, a stellar.Answer, now time.Time) {
 		g.toAll = g.toAll || a.Effect == stellar.EffectCloses
 		g.delay(now, a.RetryAfter)
 		g.reason = a.Reason
-		g.changed(true, a)
+		g.news = append(g.news, change{true, a})
 	case a.RetryAfter > 0:
 		g.toAll = true
 		g.notBefore(now.Add(a.RetryAfter))

@@ -255,13 +255,12 @@ func TestThoseLetGoFindTheConcurrencyAtOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g *gate
 		early := 0
-		g = newGate(nil, func(closed bool, _ stellar.Answer) { // with the gate's lock held
+		g = newGate(nil, func(bool, stellar.Answer) {})
+		g.opens = func() { // with the gate's lock held
 			for _, w := range g.waiters() {
-				if !closed {
-					early += len(w.leave)
-				}
+				early += len(w.leave)
 			}
-		})
+		}
 		go g.run(t.Context())
 		shut(t, g, wrongHost)
 		out := queueUp(t.Context(), g, new(document), new(document), new(document))
@@ -270,6 +269,37 @@ func TestThoseLetGoFindTheConcurrencyAtOne(t *testing.T) {
 		g.answered(canary.leave, canary.d, stored, time.Now())
 		if early > 0 || len(waiting) != 2 {
 			t.Errorf("%d of %d were let go before the slots began again: they go out all at once", early, len(waiting))
+		}
+	})
+}
+
+// A log that does not take the line that tells of a closed gate must stop no delivery.
+func TestGateGoesOnWhileItsChangeIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		var told []bool
+		g := newGate(nil, func(closed bool, _ stellar.Answer) {
+			<-stuck
+			told = append(told, closed)
+		})
+		go g.run(t.Context())
+		ts, ds := leaves(t, g, 2)
+		go g.answered(ts[0], ds[0], wrongHost, time.Now())
+		synctest.Wait()
+		done := false
+		go func() {
+			canary := <-queueUp(t.Context(), g, new(document))
+			done = g.valid(canary.leave)
+			g.answered(canary.leave, canary.d, stored, time.Now())
+		}()
+		time.Sleep(time.Hour)
+		if closed, _, _ := g.state(); !done || closed {
+			t.Error("the gate stands still while its change is told")
+		}
+		close(stuck)
+		synctest.Wait()
+		if fmt.Sprint(told) != "[true false]" {
+			t.Errorf("told %v, want that it closed and then that it opened", told)
 		}
 	})
 }

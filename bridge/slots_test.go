@@ -269,11 +269,8 @@ func deliverTo(t *testing.T, a *api, lasting time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), lasting)
 	defer cancel()
 	s := newSlots(64)
-	g := newGate(nil, func(closed bool, _ stellar.Answer) {
-		if !closed {
-			s.restart()
-		}
-	})
+	g := newGate(nil, func(bool, stellar.Answer) {})
+	g.opens = s.restart
 	a.begun = time.Now()
 	var all sync.WaitGroup
 	all.Go(func() { g.run(ctx) })
