@@ -42,6 +42,9 @@ func (w *world) judge(ctx context.Context) error {
 	}
 	l := w.api.Ledger()
 	most := w.kills * w.o.maxRepeats
+	if w.o.probe {
+		most = 0
+	}
 	fmt.Printf("seed %d: produced %d, stored %d, lost %d, good records dead-lettered %d, stored again %d: %d of them answers lost on purpose, %d of at most %d by %d kills\n",
 		w.o.seed, w.produced, l.Distinct, lost, refused, l.Repeats, l.Repeats-l.Unexplained, l.Unexplained, most, w.kills)
 	var faults []error
@@ -76,7 +79,7 @@ func (w *world) deliveryKeys(ctx context.Context) (map[place]string, error) {
 	keys := make(map[place]string)
 	err = w.read(ctx, w.topic, func(r *kgo.Record) error {
 		result := format.Transform(transform.Input{Value: r.Value, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset,
-			Timestamp: r.Timestamp, ClusterID: m.Cluster})
+			Timestamp: r.Timestamp, ClusterID: m.Cluster, ReplayID: w.runID})
 		if len(result.Parts) == 1 && result.Parts[0].Document != nil {
 			keys[place{r.Partition, r.Offset}] = result.Parts[0].Document.DeliveryKey()
 		}

@@ -30,6 +30,8 @@ type world struct {
 	dir     string
 	topic   string
 	group   string
+	commits string // the group whose commits say what is settled
+	runID   string // of the replay that delivers; empty: the live group does
 	brokers []string
 	valve   *valve // nil with a real broker
 	cluster *kfake.Cluster
@@ -64,7 +66,7 @@ type member struct {
 
 func newWorld(ctx context.Context, o options, dir string) (*world, error) {
 	name := fmt.Sprintf("chaos-%d-%d", o.seed, time.Now().UnixNano())
-	w := &world{o: o, dir: dir, topic: name, group: name, wanted: make(map[place]bool)}
+	w := &world{o: o, dir: dir, topic: name, group: name, commits: name, wanted: make(map[place]bool)}
 	if err := w.startBroker(); err != nil {
 		return nil, err
 	}
@@ -138,7 +140,10 @@ func (w *world) close() {
 }
 
 // add starts a member.
-func (w *world) add() error {
+func (w *world) add() error { return w.start("run") }
+
+// start starts a process with this command line.
+func (w *world) start(args ...string) error {
 	w.started++
 	m := &member{name: fmt.Sprintf("member-%d", w.started), done: make(chan struct{})}
 	var err error
@@ -150,7 +155,7 @@ func (w *world) add() error {
 		return err
 	}
 	defer log.Close() // the process has its own
-	m.cmd = exec.Command(w.o.binary, "run")
+	m.cmd = exec.Command(w.o.binary, args...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+strings.Join(w.brokers, ","), "KAFKA_TOPICS="+w.topic, "KAFKA_GROUP="+w.group,
@@ -159,6 +164,9 @@ func (w *world) add() error {
 		"STELLAR_TIMEOUT="+w.o.timeout.String(), "DRAIN_TIMEOUT="+(w.o.timeout+5*time.Second).String(),
 		"RATE_LIMIT=0", "REJECT_BRAKE=0", "ADMIN_ADDR="+m.admin,
 		"MAX_REPEATS="+strconv.Itoa(w.o.maxRepeats))
+	if w.o.probe {
+		m.cmd.Env = append(m.cmd.Env, "ON_AMBIGUOUS=probe", "PROBE_WAIT=3s")
+	}
 	if err := m.cmd.Start(); err != nil {
 		return fmt.Errorf("start member: %w", err)
 	}
@@ -197,7 +205,7 @@ func (w *world) produce(ctx context.Context, n int) error {
 
 // lag is what the group has not committed.
 func (w *world) lag(ctx context.Context) (int64, error) {
-	commits, err := w.admin.FetchOffsets(ctx, w.group)
+	commits, err := w.admin.FetchOffsets(ctx, w.commits)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return 0, err
 	}
