@@ -14,6 +14,8 @@
 // by it; what is later than the run's end in time, which is a property of each record, since timestamps do not ascend in a
 // log; and what an open transaction has not committed.
 //
+// What receipts say is there already can be left out of a replay, document by document (Delivered).
+//
 // A redrive knows more of each record than its offset: what has become of a dead letter stands in the handled topic, and is
 // acknowledged there before the offset counts as settled (Redrive). Two redrives at a time might send a letter twice, so
 // there is one (Alone).

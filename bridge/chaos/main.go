@@ -6,7 +6,8 @@
 //	go run ./bridge/chaos                          a random seed, embedded broker
 //	go run ./bridge/chaos --seed 42 --for 10m      the same again, for longer
 //	go run ./bridge/chaos --brokers 127.0.0.1:9092 against a real broker
-//	go run ./bridge/chaos --proof kills            a fixed schedule instead: kills, stuck, exposure, members, replay, shared
+//	go run ./bridge/chaos --proof kills            a fixed schedule instead: kills, stuck, exposure, members, replay,
+//	                                               shared, redrive
 //
 // It exits with 1, and with the seed, if a record was lost, if a kill repeated
 // more documents than MAX_REPEATS, or if a document was stored again without a
@@ -52,8 +53,8 @@ func main() {
 	flag.StringVar(&o.brokers, "brokers", os.Getenv("TEST_KAFKA_BROKERS"), "a real broker on loopback; empty: an embedded one")
 	flag.StringVar(&o.binary, "binary", "", "serbridge to test; empty: built from this tree")
 	flag.StringVar(&o.state, "broker-state", os.Getenv("TEST_KAFKA_STATE"), "directory of the broker that .ci/kafka started: it may be frozen")
-	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, members, replay or shared: a fixed schedule; empty: harm at random")
-	flag.BoolVar(&o.probe, "probe", false, "ON_AMBIGUOUS=probe for kills, replay and shared: no kill repeats anything")
+	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, members, replay, shared or redrive: a fixed schedule; empty: harm at random")
+	flag.BoolVar(&o.probe, "probe", false, "ON_AMBIGUOUS=probe for kills, replay, shared and redrive: no kill repeats anything")
 	flag.IntVar(&o.records, "records", 0, "records of a proof; 0: its own number")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of a proof, mostly kills; 0: its own number")
 	flag.IntVar(&o.members, "members", 0, "members at the start, and about so many later; 0: 3, or the proof's own number")

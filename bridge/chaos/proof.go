@@ -23,6 +23,7 @@ var proofs = map[string]struct {
 	"exposure": {(*world).proveExposure, 10_000, 10, 1},
 	"members":  {(*world).proveMembers, 20_000, 8, 2},
 	"replay":   {(*world).proveReplay, 50_000, 10, 0},
+	"redrive":  {(*world).proveRedrive, 5_000, 4, 0},
 	"shared":   {(*world).proveShared, 20_000, 1, 0},
 }
 

@@ -5,10 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"serbridge/bridge/backfill"
+	"serbridge/bridge/deadletter"
 )
 
 const runID = "proof"
@@ -113,4 +119,80 @@ func (w *world) ended(ctx context.Context, m *member, complete bool) error {
 		return fmt.Errorf("%s ended with %v, complete should be %t", m.name, m.err, complete)
 	}
 	return nil
+}
+
+// proveRedrive makes every record a dead letter, and kills the redrive of them again and again: each is delivered or a new
+// letter, none goes round, and then there is nothing left to do.
+func (w *world) proveRedrive(ctx context.Context, rng *rand.Rand) error {
+	w.commits = "" // the live group settles nothing here
+	if err := errors.Join(w.api.SetFaults(soundDelay), w.produce(ctx, w.o.records), w.makeLetters(ctx)); err != nil {
+		return err
+	}
+	redrive := func(id string) error { return w.start("dlq", "redrive", "--run-id", id, "--rate", "5000", "--json") }
+	each := w.storable() / (w.o.rounds + 1)
+	for i := range w.o.rounds {
+		if err := redrive("r1"); err != nil {
+			return err
+		}
+		if err := w.stored(ctx, i*each+each/2+rng.IntN(each/2)); err != nil {
+			return err
+		}
+		m := w.remove(0)
+		if err := m.cmd.Process.Kill(); err != nil {
+			return err
+		}
+		<-m.done
+		w.kills++
+		w.say("kill %d: %d of %d stored", i+1, w.api.Ledger().Distinct, w.storable())
+	}
+	last := ""
+	for _, id := range []string{"r1", "r2", "r3", "r4"} { // what fails is sent twice more, then parked
+		if err := redrive(id); err != nil {
+			return err
+		}
+		m := w.remove(0)
+		if err := w.ended(ctx, m, true); err != nil {
+			return err
+		}
+		var err error
+		if last, err = w.lastLine(m); err != nil {
+			return err
+		}
+		w.say("%s: %s", id, last)
+	}
+	l := w.api.Ledger()
+	if !strings.Contains(last, `"taken":0,`) || !strings.Contains(last, `"parked":0,`) {
+		return fmt.Errorf("the last redrive found something to do: %s", last)
+	}
+	fmt.Printf("redrive: %d letters, %d kills, %d documents stored again; the last redrive found nothing to do\n", w.o.records, w.o.rounds, l.Repeats)
+	return nil
+}
+
+// makeLetters writes a dead letter of each record.
+func (w *world) makeLetters(ctx context.Context) error {
+	dlq := w.group + ".dlq"
+	if _, err := w.admin.CreateTopic(ctx, partitions, 1, nil, dlq); err != nil {
+		return fmt.Errorf("create topic: %w", err)
+	}
+	var letters []*kgo.Record
+	err := w.read(ctx, w.topic, func(r *kgo.Record) error {
+		l := deadletter.Letter{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Part: -1, Key: r.Key, Value: r.Value, Timestamp: r.Timestamp,
+			Reason: "missing_field", Certainty: "not_sent", FailedAt: time.Now()}
+		letters = append(letters, l.Record(dlq))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.client.ProduceSync(ctx, letters...).FirstErr()
+}
+
+// lastLine is the last that the process has written.
+func (w *world) lastLine(m *member) (string, error) {
+	text, err := os.ReadFile(filepath.Join(w.dir, m.name+".log"))
+	if err != nil {
+		return "", err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1], nil
 }

@@ -16,7 +16,6 @@ import (
 	"serbridge/bridge/audit"
 	"serbridge/bridge/backfill"
 	"serbridge/bridge/receipt"
-	"serbridge/bridge/stellar"
 )
 
 const auditHelp = `Accounts for every offset of a time range: by topic and hour, what was produced is delivered, dead-lettered, skipped,
@@ -107,29 +106,20 @@ func (a *auditor) run(ctx context.Context, topics []string) error {
 		return err
 	}
 	defer a.close()
-	switch {
-	case a.every > 0 && a.limiter() == nil:
-		return usageError{errors.New("audit: RATE_LIMIT is 0, so nothing bounds the searches: say how many a second with --rate")}
-	case a.settings.Receipts.Topic == "" && a.every != 1:
-		return usageError{errors.New("audit: RECEIPTS_TOPIC is not set, so nothing says what became of records: set it, or search for every document with --read-back all")}
+	if err := a.checkSources(); err != nil {
+		return usageError{fmt.Errorf("audit: %w", err)}
 	}
 	cfg, err := a.config(ctx, topics)
-	if err != nil {
-		return err
-	}
 	if cfg.Receipts != nil {
 		defer cfg.Receipts.Close()
 	}
 	if cfg.Letters != nil {
 		defer cfg.Letters.Close()
 	}
-	progress := a.newReading("accounting for offsets", 0)
-	cfg.Progress = func(read, of int64) {
-		progress.total = of
-		progress.add(read - progress.done)
+	if err != nil {
+		return err
 	}
-	account, err := audit.Run(ctx, cfg)
-	progress.end()
+	account, err := a.account(ctx, cfg)
 	if err != nil {
 		return a.box.fault("audit", err)
 	}
@@ -144,6 +134,27 @@ func (a *auditor) run(ctx context.Context, topics []string) error {
 		return fmt.Errorf("audit: %w: see the findings, and serbridge trace TOPIC:PARTITION:OFFSET of one", errUnexplained)
 	}
 	return nil
+}
+
+// checkSources finds out whether there is anything that says what became of records.
+func (a *auditor) checkSources() error {
+	switch {
+	case a.every > 0 && a.limiter() == nil:
+		return errors.New("RATE_LIMIT is 0, so nothing bounds the searches: say how many a second with --rate")
+	case a.settings.Receipts.Topic == "" && a.every != 1:
+		return errors.New("RECEIPTS_TOPIC is not set, so nothing says what became of records: set it, or search for every document with --read-back all")
+	}
+	return nil
+}
+
+func (a *auditor) account(ctx context.Context, cfg audit.Config) (*audit.Account, error) {
+	progress := a.newReading("accounting for offsets", 0)
+	defer progress.end()
+	cfg.Progress = func(read, of int64) {
+		progress.total = of
+		progress.add(read - progress.done)
+	}
+	return audit.Run(ctx, cfg)
 }
 
 // config looks where everything stands, in the order that the package wants.
@@ -179,7 +190,7 @@ func (a *auditor) config(ctx context.Context, topics []string) (cfg audit.Config
 		return cfg, err
 	}
 	if a.every > 0 {
-		cfg.ReadBack = &audit.ReadBack{Index: a.index, Ours: func(s stellar.Stored) stellar.Ours { return a.stellar.Ours(s) }, Input: a.input, Every: a.every,
+		cfg.ReadBack = &audit.ReadBack{Index: a.index, Ours: a.stellar.Ours, Input: a.input, Every: a.every,
 			Shown: time.Now().Add(a.settings.Delivery.ProbeWait)}
 	}
 	return cfg, nil

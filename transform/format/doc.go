@@ -86,6 +86,7 @@
 //	confidence(x)         a number, or low, medium, high as 25, 50, 75
 //
 // A filter in a STREAMS_FILE (ReadStreams) is such an expression too, asked of each detection as its mapping would read it.
+// A Filter is an expression of the same kind on records and their documents, of which a replay takes what it means.
 //
 // # Not obvious
 //
