@@ -103,7 +103,7 @@ func (b *Bridge) probe(d *document) (stored bool, err error) {
 
 // ask asks the index once. Its error is that ctx has ended.
 func (b *Bridge) ask(ctx context.Context, d *document) (stored, known bool, err error) {
-	found, err := b.query(ctx, d, d.doc.DeliveryKey())
+	found, err := b.query(ctx, d, stellar.ByDeliveryKey, d.doc.DeliveryKey())
 	if err == nil {
 		for _, s := range found {
 			// Where a log was cut off another record may have stood here.
@@ -130,7 +130,9 @@ func (b *Bridge) ask(ctx context.Context, d *document) (stored, known bool, err 
 var errNotFoundEither = errors.New("the search does not find what was delivered either; see that this user may search, or set ON_AMBIGUOUS=retry")
 
 // believed reports whether a search that found nothing may be believed: after
-// it has found a delivery of this process, or of the member before it.
+// it has found a delivery of this process, or of the member before it. Where
+// there is none yet any document of the record's topic will do, this once: a
+// bounded run may have nothing left to deliver.
 func (b *Bridge) believed(ctx context.Context, d *document) (bool, error) {
 	sample, trusted := b.prober.ripe(time.Now(), b.cfg.ProbeWait)
 	if trusted {
@@ -140,17 +142,41 @@ func (b *Bridge) believed(ctx context.Context, d *document) (bool, error) {
 	if sample == "" {
 		keys = b.keysBelow(d)
 	}
+	found, err := b.findsOne(ctx, d, keys)
+	if found {
+		b.prober.found(time.Now())
+	}
+	if err == nil && !found && sample == "" {
+		found, err = b.findsOther(ctx, d)
+	}
+	if err == nil && !found {
+		err = errNotFoundEither
+	}
+	return found, err
+}
+
+// findsOne reports whether the search finds a document by any of the keys.
+func (b *Bridge) findsOne(ctx context.Context, d *document, keys []string) (bool, error) {
 	for _, key := range keys {
-		found, err := b.query(ctx, d, key)
-		if err != nil {
-			return false, err
-		}
-		if len(found) > 0 {
-			b.prober.found(time.Now())
-			return true, nil
+		found, err := b.query(ctx, d, stellar.ByDeliveryKey, key)
+		if len(found) > 0 || err != nil {
+			return err == nil, err
 		}
 	}
-	return false, errNotFoundEither
+	return false, nil
+}
+
+// findsOther reports whether it finds any document of the topic by its key.
+func (b *Bridge) findsOther(ctx context.Context, d *document) (bool, error) {
+	others, err := b.query(ctx, d, stellar.ByTopic, d.r.reading.Input.Topic)
+	if err != nil {
+		return false, err
+	}
+	var keys []string
+	for _, s := range others {
+		keys = append(keys, b.cfg.Stellar.Ours(s).DeliveryKey)
+	}
+	return b.findsOne(ctx, d, keys)
 }
 
 // keysBelow are the delivery keys of the offsets just below the base, which are
@@ -166,9 +192,9 @@ func (b *Bridge) keysBelow(d *document) (keys []string) {
 	return keys
 }
 
-// query searches for a delivery key, when the group, a slot and the rate permit
+// query searches for a value of a field, when the group, a slot and the rate permit
 // it: a search is a request like any other.
-func (b *Bridge) query(ctx context.Context, d *document, key string) ([]stellar.Stored, error) {
+func (b *Bridge) query(ctx context.Context, d *document, by stellar.Field, value string) ([]stellar.Stored, error) {
 	if err := b.heard.await(ctx); err != nil {
 		return nil, err
 	}
@@ -185,7 +211,7 @@ func (b *Bridge) query(ctx context.Context, d *document, key string) ([]stellar.
 		return nil, err
 	}
 	b.tokens.next()
-	return b.cfg.Stellar.Find(ctx, auth, key)
+	return b.cfg.Stellar.Search(ctx, auth, by, value)
 }
 
 // found settles that the document is stored.

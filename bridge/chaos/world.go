@@ -70,7 +70,11 @@ func newWorld(ctx context.Context, o options, dir string) (*world, error) {
 	if err := w.startBroker(); err != nil {
 		return nil, err
 	}
-	w.api = stellartest.New(stellartest.Config{Seed: o.seed, StoreLimit: 1000})
+	stored := 1000 // that are kept to be looked at
+	if o.probe {
+		stored = 1 << 20 // what is searched for must not be forgotten
+	}
+	w.api = stellartest.New(stellartest.Config{Seed: o.seed, StoreLimit: stored})
 	var err error
 	if w.serving, err = w.api.Start("127.0.0.1:0"); err != nil {
 		return nil, err

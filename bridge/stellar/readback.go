@@ -56,6 +56,7 @@ const (
 	ByDedupKey    Field = "dedup_key"
 	ByOrigID      Field = "orig_id"
 	ByID          Field = "_id"
+	ByTopic       Field = "kafka.topic" // that their records came from: ten of them, any
 )
 
 // Find searches for the documents that carry deliveryKey. None found proves
@@ -68,7 +69,7 @@ func (c *Client) Find(ctx context.Context, auth Authorization, deliveryKey strin
 // Search is Find by any Field.
 func (c *Client) Search(ctx context.Context, auth Authorization, by Field, value string) ([]Stored, error) {
 	path := string(by)
-	if by == ByDeliveryKey || by == ByDedupKey {
+	if by == ByDeliveryKey || by == ByDedupKey || by == ByTopic {
 		path = "custom_ser_field." + c.cfg.Namespace + "." + path
 	}
 	q := url.Values{"q": {path + ":" + quote(value)}}
@@ -162,6 +163,8 @@ func (h hit) has(namespace string, by Field, value string) bool {
 		return json.Unmarshal(h.Source, &document, lenient) == nil && document.OrigID == value
 	case ByDedupKey:
 		return ours(h.Source, namespace).DedupKey == value
+	case ByTopic:
+		return ours(h.Source, namespace).Kafka.Topic == value
 	}
 	return ours(h.Source, namespace).DeliveryKey == value
 }
