@@ -49,7 +49,7 @@ func (w *world) proveKills(ctx context.Context, rng *rand.Rand) error {
 		if err := w.produce(ctx, each); err != nil {
 			return err
 		}
-		if err := w.stored(ctx, w.api.Ledger().Distinct+each/10+rng.IntN(each/2)); err != nil {
+		if err := w.stored(ctx, min(w.api.Ledger().Distinct+each/10+rng.IntN(each/2), w.storable()-each/10)); err != nil {
 			return err
 		}
 		mood := brokerMoods[i%len(brokerMoods)]
