@@ -64,8 +64,21 @@ func (w *deliveredWorld) produceAt(partition int32, value []byte, at time.Time) 
 	w.ends[partition] = k.Offset + 1
 }
 
-// live runs the live group until it has settled all.
+// live runs the live group until it has settled all of t.
 func (w *deliveredWorld) live() {
+	w.t.Helper()
+	w.liveUntil(func(commits map[string]map[int32]kfake.GroupCommit) bool {
+		for partition, end := range w.ends {
+			if commits["t"][partition].Offset != end {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// liveUntil runs it until its commits are as wanted.
+func (w *deliveredWorld) liveUntil(settled func(map[string]map[int32]kfake.GroupCommit) bool) {
 	w.t.Helper()
 	red := new(secret.Redactor)
 	s, err := loadSettings(w.environ, red)
@@ -81,12 +94,7 @@ func (w *deliveredWorld) live() {
 	done := make(chan error, 1)
 	go func() { done <- v.run(ctx) }()
 	_, err = w.cluster.WaitGroupInfo(ctx, "live", func(g *kfake.GroupInfo) bool {
-		for partition, end := range w.ends {
-			if g == nil || g.Commits["t"][partition].Offset != end {
-				return false
-			}
-		}
-		return true
+		return g != nil && settled(g.Commits)
 	})
 	stop()
 	if err := errors.Join(err, <-done); err != nil {
@@ -135,6 +143,29 @@ func TestTraceFollowsADetectionFromTopicToIndex(t *testing.T) {
 	dead := w.trace("t:1:4")
 	if dead.Recognised.Reject != "invalid_json" || len(dead.Letters) != 1 || dead.Letters[0].Status != "open" || dead.Receipts[0].Fate != "dead_lettered" {
 		t.Errorf("a dead letter: %+v", dead)
+	}
+}
+
+// A detection that was a dead letter first, and then redriven, is followed to its end.
+func TestTraceFollowsARedrivenLetter(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 0)
+	w.produceAt(0, []byte(`{"event_name":"e","orig_id":"7","severity":5}`), time.Now())
+	w.live()
+	w.environ["EVENT_SOURCE"] = "mended"
+	if before := w.trace("t:0:0"); before.Letters[0].Status != "open" || before.Receipts[0].Fate != "dead_lettered" || before.Documents[0].Stored != "missing" {
+		t.Fatalf("%+v", before)
+	}
+	if got := w.command("dlq redrive --rate 100 --run-id r1"); got.code != exitDone {
+		t.Fatalf("%+v", got)
+	}
+	v := w.trace("7")
+	if len(v.Receipts) != 2 || v.Receipts[1].Fate != "delivered" || v.Receipts[1].Group != "live.dlq.redrive.r1" || len(v.Letters) != 1 || v.Letters[0].Status != "redriven" ||
+		len(v.Documents) != 1 || v.Documents[0].Stored != "stored" {
+		t.Errorf("%+v", v)
+	}
+	if audit := w.audit("--from earliest"); audit.code != exitDone || audit.total.DeadLettered != 1 {
+		t.Errorf("%+v", audit)
 	}
 }
 
