@@ -47,6 +47,9 @@ var fieldNames = [fieldCount]string{
 	"stellar.alert_time", "write_time", "custom_ser_field",
 }
 
+// Fields returns the names of the vendor's fields that a document may have, in the order of its table.
+func Fields() []string { return slices.Clone(fieldNames[:writeTimeField]) }
+
 // nativeNames are the keys of native values in the namespace: status_native, severity_native, fidelity_native.
 var nativeNames = func() (names [fieldCount]string) {
 	for f, name := range fieldNames {

@@ -92,7 +92,7 @@ func (r *replay) sayFindings(f findings, rate float64) {
 // print says what was found beside the number of records.
 func (f findings) print(w io.Writer, rate float64) {
 	printCount(w, "bytes", int(f.Bytes))
-	if f.Records > 0 {
+	if !f.First.IsZero() {
 		fmt.Fprintf(w, "%-26s %s to %s\n", "timestamps", f.First.UTC().Format(time.RFC3339), f.Last.UTC().Format(time.RFC3339))
 	}
 	for _, part := range []struct {

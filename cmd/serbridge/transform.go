@@ -24,8 +24,18 @@ import (
 // maxRecordBytes bounds one line, or one file with --whole-file: far above what a broker takes, far below memory.
 const maxRecordBytes = 64 << 20
 
-const transformHelp = `Turns records into the documents that would be sent, without any network: one record a line, or one
-a file. Reads standard input without arguments, or for the argument -. Blank lines are no records.
+const transformHelp = `Turns records into the documents that would be sent: one record a line, or one a file, without any
+network (but see --topic). Reads standard input without arguments, or for the argument -. Blank lines
+are no records.
+
+With --topic, the records are the newest of a Kafka topic (--last of them, spread evenly over its
+partitions), read without a group: nothing is committed or sent. A report takes the place of the
+documents: what is skipped and rejected, why, with the first example; severities that were defaulted,
+by the native one; and how many of the documents have each field. The settings of Kafka apply then too.
+
+With --against, there is such a report for files too, and what would change, field by field, if the
+mapping files in a directory stood in the place of those in MAPPING_DIR. A report ends with exit
+code 0, whatever was rejected.
 
 With --as-topic, what STREAMS_FILE says of that topic holds for all of them, as it does in run.
 
@@ -41,9 +51,15 @@ func newTransformCommand(p *program) *cobra.Command {
 	t := &transformer{program: p}
 	cmd := &cobra.Command{
 		Use:   "transform [FILE…]",
-		Short: "Files or standard input to documents, no network",
+		Short: "Files or standard input to documents; or a report on live records",
 		Long:  transformHelp,
-		RunE: func(_ *cobra.Command, files []string) error {
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if err := t.check(cmd, files); err != nil {
+				return usageError{err}
+			}
+			if t.topic != "" {
+				return t.live(cmd.Context())
+			}
 			// A filter has nothing to finish, and a blocked read does not see the end of a context: a signal
 			// ends the process as it would without us.
 			signal.Reset(os.Interrupt, syscall.SIGTERM)
@@ -52,6 +68,9 @@ func newTransformCommand(p *program) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&t.wholeFile, "whole-file", false, "each file is one record")
 	cmd.Flags().BoolVar(&t.json, "json", false, "one JSON object for each record")
+	cmd.Flags().StringVar(&t.topic, "topic", "", "a report on the newest records of this topic, in place of files")
+	cmd.Flags().Int64Var(&t.last, "last", 1000, "how many records of --topic, at most")
+	cmd.Flags().StringVar(&t.against, "against", "", "directory of mapping files: report what would change under them")
 	cmd.Flags().StringVar(&t.asTopic, "as-topic", "", "read the records as those of this topic: its settings in STREAMS_FILE")
 	cmd.Flags().BoolVar(&t.explain, "explain", false, "on standard error, for each record: envelopes, format and why, each value and its expression")
 	return cmd
@@ -61,8 +80,10 @@ func newTransformCommand(p *program) *cobra.Command {
 type transformer struct {
 	*program
 	wholeFile, json, explain bool
-	asTopic                  string
+	asTopic, topic, against  string
+	last                     int64
 
+	report   *mappingReport // nil: the documents are printed
 	settings *transform.Settings
 	out      *bufio.Writer
 	seen     struct{ records, documents, rejected int }
@@ -81,6 +102,11 @@ func (t *transformer) run(files []string) error {
 		return err
 	}
 	t.settings, t.out, t.skipped = s.byTopic()(t.asTopic), bufio.NewWriterSize(t.stdout, 64<<10), make(map[string]int)
+	if t.against != "" {
+		if t.report, err = t.newReport(s); err != nil {
+			return err
+		}
+	}
 	if len(files) == 0 {
 		files = []string{"-"}
 	}
@@ -92,6 +118,9 @@ func (t *transformer) run(files []string) error {
 	}
 	if err := t.flush(); err != nil {
 		return err // which every file met before
+	}
+	if t.report != nil {
+		return errors.Join(append(unread, t.sayReport())...)
 	}
 	t.summary()
 	if t.seen.rejected > 0 {
@@ -207,6 +236,11 @@ type partSkip struct {
 
 // record transforms and prints one record.
 func (t *transformer) record(file string, line int64, value []byte, tooLong bool) error {
+	if t.report != nil && !tooLong {
+		now := time.Now()
+		in := transform.Input{Value: value, Topic: file, Offset: line, Timestamp: now, Now: now, Settings: t.settings}
+		return t.report.add(in, fmt.Sprintf("%s:%d", file, line))
+	}
 	o := outcome{File: file, Line: line}
 	if tooLong {
 		o.Reject = &rejection{Reason: "record_too_large", Detail: fmt.Sprintf("longer than %s", size(maxRecordBytes))}

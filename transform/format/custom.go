@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"serbridge/transform"
 )
 
 // custom are the built-in mappings with those of an installation; nil: the built-in ones alone.
@@ -102,4 +104,14 @@ func RunCases(dir fs.FS) (cases int, differences []string, err error) {
 // String names a mapping with what it is.
 func (m Mapping) String() string {
 	return strings.Join(slices.DeleteFunc([]string{m.Name, m.Title}, func(s string) bool { return s == "" }), ": ")
+}
+
+// Against returns Transform as it would be with the mapping files of dir beside the built-in ones, in place of those that
+// are in use: for a comparison. The error is that of Use.
+func Against(dir fs.FS) (func(transform.Input) transform.Result, error) {
+	c, err := withCustom(dir)
+	if err != nil {
+		return nil, err
+	}
+	return c.transform, nil
 }
