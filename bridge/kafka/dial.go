@@ -14,6 +14,12 @@ import (
 // connectTimeout bounds dial and TLS handshake together. The client bounds neither when the dialer is ours.
 const connectTimeout = 10 * time.Second
 
+// Dial opens one connection to a broker (host:port), as a client's does: a [*tls.Conn], handshaken, if TLS is on. The error is
+// for [Explain].
+func (c Config) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	return c.dial(ctx, "tcp", addr)
+}
+
 // dial opens a connection, with TLS if it is on. Certificate files are read each time: they rotate, and a pod may start before
 // they are there.
 func (c Config) dial(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -238,7 +238,7 @@ func (c *Client) exchange(ctx context.Context, limit int64, build func(context.C
 		return e.failed(ctx, err)
 	}
 	defer resp.Body.Close()
-	o := outcome{status: resp.StatusCode, header: resp.Header}
+	o := outcome{status: resp.StatusCode, header: resp.Header, certificate: peerCertificate(resp)}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return o // what follows is no body, and may never end
 	}

@@ -2,6 +2,7 @@ package stellar
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
@@ -124,6 +125,8 @@ type outcome struct {
 	status  int    // 0: no answer began
 	header  http.Header
 	body    []byte // its first maxBody bytes
+
+	certificate *x509.Certificate // of whom we spoke to; nil without TLS
 }
 
 // judge is the table of the package comment, one row after the other. It
