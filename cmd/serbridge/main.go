@@ -24,6 +24,7 @@ import (
 // commands are the subcommands, in the order of the help.
 var commands = []func(*program) *cobra.Command{
 	newRunCommand,
+	newCheckCommand,
 	newReplayCommand,
 	newDemoCommand,
 	newTransformCommand,

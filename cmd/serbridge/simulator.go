@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ Names of faults: serbridge simulator --list-faults`
 type simulation struct {
 	*program
 	listen, caFile, user, apiKey string
+	preset                       string
 	tls, faults, listFaults      bool
 	tokenLifetime                time.Duration
 	seed                         uint64
@@ -49,6 +51,7 @@ func newSimulatorCommand(p *program) *cobra.Command {
 	f.DurationVar(&s.tokenLifetime, "token-lifetime", stellartest.DefaultTokenLifetime, "how long a token is valid")
 	f.BoolVar(&s.faults, "faults", false, "misbehave as in demo --faults")
 	f.BoolVar(&s.listFaults, "list-faults", false, "list the names of faults and exit")
+	f.StringVar(&s.preset, "preset", "", "answer as the platform that check --learn --preset wrote this file about")
 	f.Uint64Var(&s.seed, "seed", 0, "seed of the faults; 0: another one each time")
 	return cmd
 }
@@ -67,6 +70,15 @@ func (s *simulation) run(ctx context.Context) error {
 		return usageError{fmt.Errorf("--token-lifetime wants a duration of at least 1s")}
 	}
 	cfg := stellartest.Config{User: s.user, APIKey: s.apiKey, TokenLifetime: s.tokenLifetime, Seed: seedOr(s.seed)}
+	if s.preset != "" {
+		text, err := os.ReadFile(s.preset)
+		if err != nil {
+			return fmt.Errorf("read preset: %w", err)
+		}
+		if cfg.Variant, err = stellartest.ParseVariant(text); err != nil {
+			return usageError{fmt.Errorf("%s: %w", s.preset, err)}
+		}
+	}
 	if s.faults {
 		cfg.Faults = stellartest.DemoFaults(cfg.Seed)
 	}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/kafka"
+)
+
+// checkTopics says of each topic what it is, what waits in it, and whether we may read it.
+func (c *check) checkTopics(ctx context.Context) {
+	asking, cancel := c.ask(ctx)
+	defer cancel()
+	found, err := c.listTopics(asking)
+	if err != nil {
+		c.facts.fail("topics", "", "grant our Kafka user Describe on the topics, and see that the brokers answer", "%s", kafka.Explain(err))
+		return
+	}
+	c.found.topics = found
+	var readable []string
+	for _, topic := range slices.Sorted(maps.Keys(found)) {
+		if c.checkTopic(found[topic]) {
+			readable = append(readable, topic)
+		}
+	}
+	if len(readable) > 0 {
+		c.checkBacklog(ctx, readable)
+	}
+}
+
+// listTopics asks for the topics of the settings, past the client's cache and with our rights.
+func (c *check) listTopics(ctx context.Context) (kadm.TopicDetails, error) {
+	pattern := c.settings.Kafka.topicPattern()
+	if pattern == "" {
+		return c.admin.ListTopics(kadm.WithAuthorizedOps(ctx), c.settings.Kafka.Topics...)
+	}
+	matches := regexp.MustCompile(pattern) // the settings have compiled it
+	all, err := c.admin.ListTopics(kadm.WithAuthorizedOps(ctx))
+	maps.DeleteFunc(all, func(name string, t kadm.TopicDetail) bool {
+		return !matches.MatchString(name) || t.IsInternal || slices.Contains(c.settings.ownTopics(), name)
+	})
+	if err == nil && len(all) == 0 {
+		c.facts.fail("topics", pattern, "check KAFKA_TOPICS, and grant our Kafka user Describe on the topics: others are not seen", "matches no topic")
+	}
+	return all, err
+}
+
+// checkTopic reports whether the topic is there and may be read.
+func (c *check) checkTopic(t kadm.TopicDetail) bool {
+	switch {
+	case errors.Is(t.Err, kerr.UnknownTopicOrPartition):
+		c.facts.fail("topic", t.Topic, "create it, correct KAFKA_TOPICS, or grant our Kafka user Describe on it", "does not exist, or may not be seen")
+		return false
+	case t.Err != nil:
+		c.facts.fail("topic", t.Topic, "grant our Kafka user Read and Describe on it", "%s", kafka.Explain(t.Err))
+		return false
+	}
+	c.found.partitions += len(t.Partitions)
+	c.facts.ok("topic", t.Topic, "%d partitions, %d replicas", len(t.Partitions), t.Partitions.NumReplicas())
+	return c.checkRights("topic rights", t.Topic, t.AuthorizedOperations, kadm.OpRead, kadm.OpDescribe)
+}
+
+// checkRights compares what a broker says that we may do with what is needed. Without an answer it claims nothing.
+func (c *check) checkRights(name, of string, have []kadm.ACLOperation, needed ...kadm.ACLOperation) bool {
+	var missing, all []string
+	for _, right := range needed {
+		all = append(all, rightName(right))
+		if !slices.Contains(have, right) {
+			missing = append(missing, rightName(right))
+		}
+	}
+	switch {
+	case len(have) == 0:
+		c.facts.warn(name, of, "see that our Kafka user has "+strings.Join(all, " and "), "the broker does not say what our Kafka user may do")
+	case len(missing) > 0:
+		c.facts.fail(name, of, "grant our Kafka user "+strings.Join(missing, " and ")+" on "+of, "our Kafka user lacks %s", strings.Join(missing, " and "))
+		return false
+	default:
+		c.facts.ok(name, of, "%s", strings.Join(all, ", "))
+	}
+	return true
+}
+
+// rightName is the operation as Kafka's tools write it.
+func rightName(op kadm.ACLOperation) string {
+	name := op.String()
+	return name[:1] + strings.ToLower(name[1:])
+}
+
+// backlog is what the group has not committed of one topic.
+type backlog struct {
+	records int64
+	lost    int64 // below the start of the log: retention was faster
+	beyond  int   // partitions whose commit lies beyond the end of the log
+	fresh   bool  // without any commit, so that KAFKA_START decides
+	from    map[int32]kgo.Offset
+}
+
+// checkBacklog says what waits, how old it is, how long it takes, and whether retention is faster.
+func (c *check) checkBacklog(ctx context.Context, topics []string) {
+	asking, cancel := c.ask(ctx)
+	defer cancel()
+	backlogs, err := c.backlogs(asking, topics)
+	if err != nil {
+		c.facts.fail("backlog", "", "grant our Kafka user Describe on the topics, and Read on KAFKA_GROUP", "%s", kafka.Explain(err))
+		return
+	}
+	oldest := c.oldest(ctx, backlogs)
+	retention := c.retentions(asking, topics)
+	for _, topic := range topics {
+		c.sayBacklog(topic, backlogs[topic], oldest[topic], retention[topic])
+	}
+}
+
+func (c *check) sayBacklog(topic string, b backlog, oldest time.Time, retention time.Duration) {
+	says := fmt.Sprintf("%d records wait", b.records)
+	if b.fresh {
+		says = fmt.Sprintf("no commit of group %s, so KAFKA_START=%s: %d records", c.settings.Kafka.Group, c.settings.Kafka.Start, b.records)
+	}
+	var age, takes time.Duration
+	if !oldest.IsZero() {
+		age = time.Since(oldest)
+		says += fmt.Sprintf(", the oldest %s old", days(age))
+	}
+	if rate := c.settings.Delivery.RateLimit; rate > 0 && b.records > 0 {
+		takes = time.Duration(float64(b.records) / rate * float64(time.Second))
+		says += fmt.Sprintf(", %s at %g a second", days(takes), rate)
+	}
+	if retention > 0 {
+		says += fmt.Sprintf("; retention %s", days(retention))
+	}
+	switch {
+	case b.beyond > 0:
+		c.facts.fail("backlog", topic, "the topic was replaced or cut off: reset the group's offsets of it, or take another KAFKA_GROUP",
+			"%s; the commits of %d partitions lie beyond the end of the log", says, b.beyond)
+	case b.lost > 0:
+		c.facts.warn("backlog", topic, "raise retention.ms of the topic, and RATE_LIMIT if the platform bears it",
+			"%s; retention removed %d records that were not yet delivered", says, b.lost)
+	case retention > 0 && age > 0 && takes > retention-age:
+		c.facts.warn("backlog", topic, "raise retention.ms of the topic, or RATE_LIMIT if the platform bears it",
+			"%s: retention removes the first of it before it is delivered", says)
+	default:
+		c.facts.ok("backlog", topic, "%s", says)
+	}
+}
+
+// backlogs compares the group's commits with the log.
+func (c *check) backlogs(ctx context.Context, topics []string) (map[string]backlog, error) {
+	commits, err := c.admin.FetchOffsets(ctx, c.settings.Kafka.Group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		commits = nil // the fact about the group says it
+	}
+	starts, err := c.admin.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := c.admin.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	first, err := c.firstOffsets(ctx, topics, starts, ends)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]backlog, len(topics))
+	for _, topic := range topics {
+		b := backlog{fresh: c.isFresh(commits, topic), from: make(map[int32]kgo.Offset)}
+		for id, end := range ends[topic] {
+			start := starts[topic][id].Offset
+			from := start
+			if o, ok := commits.Lookup(topic, id); ok && o.Err == nil && o.At >= 0 {
+				from = o.At
+			} else if b.fresh {
+				from = first[topic][id].Offset
+			}
+			b.add(id, from, start, end.Offset)
+		}
+		found[topic] = b
+	}
+	return found, nil
+}
+
+func (b *backlog) add(id int32, from, start, end int64) {
+	switch {
+	case from > end:
+		b.beyond++
+		return
+	case from < start:
+		b.lost += start - from
+		from = start
+	}
+	b.records += end - from
+	if from < end {
+		b.from[id] = kgo.NewOffset().At(from)
+	}
+}
+
+// isFresh tells whether KAFKA_START rules the topic: the same rule as the bridge's.
+func (c *check) isFresh(commits kadm.OffsetResponses, topic string) bool {
+	committed := func(t string) bool {
+		return slices.ContainsFunc(slices.Collect(maps.Values(commits[t])), func(o kadm.OffsetResponse) bool { return o.Err == nil && o.At >= 0 })
+	}
+	if c.settings.Kafka.topicPattern() == "" {
+		return !committed(topic)
+	}
+	return !slices.ContainsFunc(slices.Collect(maps.Keys(commits)), committed)
+}
+
+// firstOffsets are what KAFKA_START means now.
+func (c *check) firstOffsets(ctx context.Context, topics []string, starts, ends kadm.ListedOffsets) (kadm.ListedOffsets, error) {
+	switch s := c.settings.Kafka.Start; {
+	case s.Latest:
+		return ends, nil
+	case s.Ago > 0:
+		return c.admin.ListOffsetsAfterMilli(ctx, time.Now().Add(-s.Ago).UnixMilli(), topics...)
+	case !s.Time.IsZero():
+		return c.admin.ListOffsetsAfterMilli(ctx, s.Time.UnixMilli(), topics...)
+	}
+	return starts, nil
+}
+
+// oldest reads the first record that waits in each partition, without a group: its time, and the proof that we may read.
+func (c *check) oldest(ctx context.Context, backlogs map[string]backlog) map[string]time.Time {
+	from := make(map[string]map[int32]kgo.Offset)
+	wanted := 0
+	for topic, b := range backlogs {
+		if len(b.from) > 0 {
+			from[topic] = b.from
+			wanted += len(b.from)
+		}
+	}
+	if wanted == 0 {
+		return nil
+	}
+	ctx, cancel := c.ask(ctx)
+	defer cancel()
+	options, err := c.settings.Kafka.options(c.log, c.red)
+	if err != nil {
+		return nil
+	}
+	client, err := kgo.NewClient(append(options, kgo.ConsumePartitions(from), kgo.KeepControlRecords(), kgo.FetchMaxWait(250*time.Millisecond),
+		kgo.FetchMaxPartitionBytes(1), kgo.FetchMaxBytes(1<<20), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	return c.readFirst(ctx, client, wanted)
+}
+
+func (c *check) readFirst(ctx context.Context, client *kgo.Client, wanted int) map[string]time.Time {
+	oldest := make(map[string]time.Time)
+	seen := make(map[string]map[int32]bool)
+	for n := 0; n < wanted && ctx.Err() == nil; {
+		client.PollFetches(ctx).EachPartition(func(p kgo.FetchTopicPartition) {
+			if seen[p.Topic] == nil {
+				seen[p.Topic] = make(map[int32]bool)
+			}
+			if seen[p.Topic][p.Partition] || len(p.Records) == 0 && p.Err == nil {
+				return
+			}
+			seen[p.Topic][p.Partition] = true
+			n++
+			client.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+			switch at, known := oldest[p.Topic]; {
+			case p.Err != nil:
+				c.facts.fail("read", fmt.Sprintf("%s/%d", p.Topic, p.Partition), "see that our Kafka user has Read on the topic", "%s", kafka.Explain(p.Err))
+			case !known || p.Records[0].Timestamp.Before(at):
+				oldest[p.Topic] = p.Records[0].Timestamp
+			}
+		})
+	}
+	return oldest
+}
+
+// retentions are retention.ms of the topics; 0 where it is unlimited, or where we may not read it.
+func (c *check) retentions(ctx context.Context, topics []string) map[string]time.Duration {
+	all := make(map[string]time.Duration)
+	configs, err := c.admin.DescribeTopicConfigs(ctx, topics...)
+	if err != nil {
+		return all
+	}
+	for _, one := range configs {
+		for _, config := range one.Configs {
+			if ms, err := strconv.ParseInt(config.MaybeValue(), 10, 64); err == nil && config.Key == "retention.ms" && ms > 0 && ms < 1<<42 {
+				all[one.Name] = time.Duration(ms) * time.Millisecond
+			}
+		}
+	}
+	return all
+}
+
+// days writes a duration in the two largest of its units.
+func days(d time.Duration) string {
+	switch d = d.Abs(); {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= time.Hour:
+		return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
+}
