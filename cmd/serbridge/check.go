@@ -192,8 +192,7 @@ func (c *check) close() {
 
 // platformConfig is that of the bridge, with the time of a check.
 func (c *check) platformConfig() stellar.Config {
-	v := &service{settings: c.settings, log: c.log, redactor: c.red}
-	cfg := v.stellarConfig()
+	cfg := c.settings.stellarConfig(c.log, c.red)
 	cfg.Timeout, cfg.DialContext = min(cfg.Timeout, c.timeout), c.dial
 	return cfg
 }

@@ -26,7 +26,7 @@ func (r *replay) reading(plan backfill.Plan, k *kgo.Record) bridge.Reading {
 	}
 	reading.Select = func(in *transform.Input, result transform.Result) transform.Result {
 		if r.condition != nil {
-			result = r.condition.Select(in, facts(k), result)
+			result = r.condition.Select(in, factsOf(k), result)
 		}
 		if r.delivered != nil {
 			result = r.delivered.Select(in, result)
@@ -36,7 +36,7 @@ func (r *replay) reading(plan backfill.Plan, k *kgo.Record) bridge.Reading {
 	return reading
 }
 
-func facts(k *kgo.Record) format.Facts {
+func factsOf(k *kgo.Record) format.Facts {
 	f := format.Facts{Key: k.Key, Headers: make(map[string]string, len(k.Headers))}
 	for _, h := range k.Headers {
 		if _, is := f.Headers[h.Key]; !is {
