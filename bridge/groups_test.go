@@ -465,12 +465,12 @@ func (w *world) commit(o kadm.Offset) {
 	}
 }
 
-// One record that hangs with twenty thousand settled above it: after kill -9 none of those is sent again but what the
+// One record that hangs with fifty thousand settled above it: after kill -9 none of those is sent again but what the
 // last commit did not cover.
 func TestKillWithAHangingRecordRepeatsAtMostTheBound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		records := 20_001
+		records := 50_001
 		if racing {
 			records = 4001
 		}
