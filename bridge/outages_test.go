@@ -3,10 +3,12 @@ package bridge_test
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"serbridge/bridge"
 	"serbridge/bridge/stellar/stellartest"
 )
 
@@ -238,4 +240,56 @@ func TestDeadLetterTopicAwayDoesNotHoldTheGate(t *testing.T) {
 		time.Sleep(10 * time.Second) // the next look
 		m.expectReady()
 	})
+}
+
+// However long an outage lasts and however long the backlog is, memory must not grow: what is not received costs nothing,
+// and what is tried again and again costs no more than once. Not parallel: the heap is everybody's.
+func TestOutageKeepsMemoryFlat(t *testing.T) {
+	type row struct {
+		outage
+		lasting time.Duration
+		records int
+	}
+	all := []row{{outage{name: "an hour of 429", script: stellartest.Always(stellartest.RateLimited(20 * time.Second))}, time.Hour, 100_000}}
+	for _, o := range outages {
+		all = append(all, row{o, 10 * time.Minute, 10_000})
+	}
+	for _, r := range rows(all) {
+		t.Run(r.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const buffer, size, least = 4 << 20, 1000, 1 << 20
+				cfg := slow
+				cfg.StoreLimit = 100
+				w := newWorld(t, worldConfig{api: cfg})
+				w.api.Script(r.script)
+				if r.script == nil {
+					w.door.Close()
+				}
+				for first := 0; first < r.records; first += 1000 {
+					w.produceTo(topic, first, 1000, func(i int) []byte { return sized(i, size) })
+				}
+				before := heapAfterCollection()
+				m := w.start(func(c *bridge.Config) { c.BufferBytes = buffer })
+				time.Sleep(r.lasting / 5)
+				first := heapAfterCollection()
+				time.Sleep(r.lasting * 4 / 5)
+				last := heapAfterCollection()
+				grown := last > first+least && !r.some // the simulator remembers what was delivered
+				if most := before + 3*buffer; max(first, last) > most || grown {
+					t.Errorf("heap of %d KiB before, %d early and %d late in the outage", before>>10, first>>10, last>>10)
+				}
+				if n := m.metric("records_in_memory_bytes"); n > buffer/2+size+1000 || n == 0 && !r.some {
+					t.Errorf("%v bytes of records in memory", n)
+				}
+				t.Logf("%d KiB before, %d early, %d late", before>>10, first>>10, last>>10)
+			})
+		})
+	}
+}
+
+// heapAfterCollection is what is in use.
+func heapAfterCollection() int64 {
+	runtime.GC()
+	runtime.GC()
+	return heapInUse()
 }
