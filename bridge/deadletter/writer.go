@@ -36,13 +36,13 @@ type Config struct {
 type Writer struct {
 	cfg     Config
 	log     *slog.Logger
-	client  *kgo.Client
-	admin   *kadm.Client
 	dials   *dials
 	setting chan struct{} // holds one token while somebody creates the topic
 
 	partitions atomic.Int32 // of the topic, 0 until the first produce has seen it
 	mu         sync.Mutex
+	client     *kgo.Client
+	closed     bool
 	turns      map[int32]chan struct{}
 }
 
@@ -59,16 +59,47 @@ func NewWriter(cfg Config) (*Writer, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	client, err := kgo.NewClient(append(append([]kgo.Opt(nil), cfg.Options...), w.options()...)...)
+	client, err := kgo.NewClient(w.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client for dead letters: %w", err)
 	}
-	w.client, w.admin = client, kadm.NewClient(client)
+	w.client = client
 	return w, nil
 }
 
+func (w *Writer) current() *kgo.Client {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.client
+}
+
+// admin administers the topic through the client of now.
+func (w *Writer) admin() *kadm.Client { return kadm.NewClient(w.current()) }
+
+// identify gets the client its producer id. A broker that refuses it, for want of any right to write, is remembered by the
+// client for ever, and a record given to it meanwhile may never be answered: so it is asked before, and a client that was
+// refused is replaced, for the right may be granted later. Every other failure is left to the produce itself.
+func (w *Writer) identify(ctx context.Context, client *kgo.Client) error {
+	_, _, err := client.ProducerID(ctx)
+	var refusal *kerr.Error
+	if !errors.As(err, &refusal) || refusal.Retriable {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.client == client && !w.closed {
+		anew, failed := kgo.NewClient(w.options()...)
+		if failed != nil {
+			return err
+		}
+		w.client = anew
+		go client.Close() // ends by itself: it waits for no broker
+	}
+	return err
+}
+
 func (w *Writer) options() []kgo.Opt {
-	return []kgo.Opt{
+	return append(w.cfg.Options[:len(w.cfg.Options):len(w.cfg.Options)],
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchCompression(kgo.ZstdCompression(), kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(maxRecordBytes),
@@ -78,9 +109,9 @@ func (w *Writer) options() []kgo.Opt {
 		// which the coordinates tell.
 		kgo.AllowIdempotentProduceCancellation(),
 		// A topic that was just created is produced to within this time, not the default of 5 s.
-		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMinAge(250*time.Millisecond),
 		kgo.WithHooks(w.dials),
-	}
+	)
 }
 
 // partitioner puts a letter into source partition mod N.
@@ -144,7 +175,7 @@ func (w *Writer) writeForm(ctx context.Context, form func(topic string) *kgo.Rec
 		if errors.Is(err, kerr.UnknownTopicID) {
 			// The client refuses to write to it until it forgets the former one. Letters it holds for others fail with it; they
 			// are written again.
-			w.client.PurgeTopicsFromProducing(w.cfg.Topic)
+			w.current().PurgeTopicsFromProducing(w.cfg.Topic)
 		}
 		if err := w.ready(ctx); err != nil {
 			return err
@@ -165,8 +196,13 @@ func (w *Writer) produce(ctx context.Context, r *kgo.Record) error {
 	case <-ctx.Done():
 		return w.unanswered(ctx)
 	}
+	client := w.current()
+	if err := w.identify(ctx, client); err != nil {
+		<-turn
+		return err
+	}
 	answer := make(chan error, 1) // room for an answer that nobody waits for any more
-	w.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+	client.Produce(ctx, r, func(_ *kgo.Record, err error) {
 		<-turn
 		answer <- err
 	})
@@ -201,7 +237,13 @@ func (w *Writer) unanswered(ctx context.Context) error {
 }
 
 // Close ends the writer; Writes under way return an error. It waits for nothing that a broker has to do.
-func (w *Writer) Close() { w.client.Close() }
+func (w *Writer) Close() {
+	w.mu.Lock()
+	w.closed = true
+	client := w.client
+	w.mu.Unlock()
+	client.Close()
+}
 
 func (w *Writer) attrs(l Letter) []any {
 	return []any{

@@ -254,6 +254,34 @@ func TestRefusedLetterHoldsOffset(t *testing.T) {
 	}
 }
 
+// A right that is granted later must let the letter through: one refused must not stay in the client's memory unanswered,
+// nor the refusal be remembered for ever.
+func TestLetterIsWrittenOnceTheRightIsGranted(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.Produce} {
+		t.Run(key.Name(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.createTopic(dlq, 1, nil)
+				refusal := kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.ClusterAuthorizationFailed, Count: -1}
+				if key == kmsg.Produce {
+					refusal.Topic, refusal.Err = dlq, kerr.TopicAuthorizationFailed
+				} else {
+					refusal.TopLevel = true
+				}
+				granted := w.Fault(refusal)
+				writer := w.writer()
+				for range 3 {
+					mustSay(t, writer.Write(seconds(t, 60), sample()), "grant")
+				}
+				granted.Remove()
+				if err := writer.Write(seconds(t, 60), sample()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // A broker that takes the request and says nothing: the most common way in which shutdowns hang.
 func TestHungBrokerNeverBlocksShutdown(t *testing.T) {
 	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.Metadata, kmsg.InitProducerID, kmsg.CreateTopics, kmsg.ApiVersions} {
