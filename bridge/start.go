@@ -262,9 +262,9 @@ func (b *Bridge) starts(ctx context.Context, fresh []string) (commits kadm.Offse
 // partsOf lists all partitions of the topics, and why those of some are not
 // known.
 func (b *Bridge) partsOf(ctx context.Context, topics []string) (parts map[string][]int32, why map[string]error, err error) {
-	details, err := b.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topics...) // past the cache, as in consumedTopics
+	details, _, err := b.readTopics(ctx, topics)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list topics: %w", err)
+		return nil, nil, err
 	}
 	parts, why = make(map[string][]int32), make(map[string]error)
 	for _, topic := range topics {
@@ -376,9 +376,9 @@ func committed(commits kadm.OffsetResponses, topic string) bool {
 // returns why some are not. The broker takes commits for partitions of others
 // in the same generation.
 func (b *Bridge) commitStarts(ctx context.Context, req *kmsg.OffsetCommitRequest, topics []string) (refused map[string]error, err error) {
-	details, err := b.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topics...) // past the cache, as in consumedTopics
+	details, _, err := b.readTopics(ctx, topics)
 	if err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
+		return nil, err
 	}
 	at, refused := listEach(ctx, b.resolve, topics)
 	for _, topic := range topics {

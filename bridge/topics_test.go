@@ -6,6 +6,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"serbridge/bridge"
 	"serbridge/bridge/stellar/stellartest"
 )
@@ -49,6 +54,50 @@ func oneTopicFails(t *testing.T, alone time.Duration) {
 	}
 	if m.metric("attempts_total", "reason", "http_500") == 0 {
 		t.Error("the other topic was not tried")
+	}
+}
+
+// A topic that our Kafka user may not see, from the start or from some time on, is named, and holds up none of the others.
+func TestTopicThatMayNotBeSeenHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		for _, start := range []bridge.Start{{}, {Latest: true}} {
+			t.Run(fmt.Sprintf("%s, latest: %v", protocol, start.Latest), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, worldConfig{topics: []string{topic, "secret"}, kafka: brisk})
+					deny := func() *kfake.FaultHandle {
+						return w.cluster.Fault(kfake.Fault{Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1, Keys: []kmsg.Key{
+							kmsg.Metadata, kmsg.ListOffsets, kmsg.OffsetFetch, kmsg.OffsetCommit, kmsg.Fetch}})
+					}
+					denied := deny()
+					m := w.start(func(c *bridge.Config) { c.Topics, c.Protocol, c.Start = []string{topic, "secret"}, protocol, start })
+					time.Sleep(time.Minute)
+					w.produce(0, 30)
+					time.Sleep(time.Minute)
+					w.expect(30, 0)
+					m.expectNotReady("topic secret")
+					denied.Remove()
+					time.Sleep(2 * time.Minute)
+					m.expectReady()
+					w.produceTo("secret", 30, 30, detection)
+					time.Sleep(time.Minute)
+					w.expect(60, 0)
+					denied = deny()
+					time.Sleep(time.Minute)
+					m.expectNotReady("topic secret")
+					w.produce(60, 30)
+					w.produceRecords(&kgo.Record{Topic: topic, Value: detection(90)})
+					time.Sleep(10 * time.Minute)
+					w.expect(91, 0)
+					denied.Remove()
+					time.Sleep(2 * time.Minute)
+					w.produceTo("secret", 100, 9, detection)
+					w.settled(time.Minute, topic, "secret")
+					w.expect(100, 0)
+					m.expectReady()
+				})
+			})
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"serbridge/bridge/kafka"
 	"serbridge/bridge/stellar"
@@ -85,25 +87,56 @@ func (b *Bridge) consumedTopics(ctx context.Context) (topics kadm.TopicDetails, 
 	if b.pattern != nil {
 		names = nil
 	}
-	// Asking for our rights goes past the client's cache, which would go on
-	// saying for a while that a topic just created is not there.
-	m, err := b.admin.Metadata(kadm.WithAuthorizedOps(ctx), names...)
-	if err != nil {
-		return nil, "", fmt.Errorf("read metadata: %w", err)
-	}
-	if b.pattern == nil {
-		return m.Topics, m.Cluster, nil
+	topics, cluster, err = b.readTopics(ctx, names)
+	if err != nil || b.pattern == nil {
+		return topics, cluster, err
 	}
 	own := make(map[string]bool)
 	for _, t := range b.cfg.Internal {
 		own[t] = true
 	}
-	for name, t := range m.Topics {
+	for name, t := range topics {
 		if t.IsInternal || own[name] || !b.pattern.MatchString(name) {
-			delete(m.Topics, name)
+			delete(topics, name)
 		}
 	}
-	return m.Topics, m.Cluster, nil
+	return topics, cluster, nil
+}
+
+// readTopics reads the metadata of topics; nil: of all. It is kadm's Metadata,
+// but that fails as a whole for one topic that we may not see, and goes past the
+// client's cache, which would go on saying for a while that a topic just created
+// is not there.
+func (b *Bridge) readTopics(ctx context.Context, names []string) (topics kadm.TopicDetails, cluster string, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range names {
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, b.visitor)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read metadata: %w", err)
+	}
+	topics = make(kadm.TopicDetails)
+	for _, t := range resp.Topics {
+		if t.Topic == nil {
+			continue
+		}
+		d := kadm.TopicDetail{Topic: *t.Topic, ID: t.TopicID, IsInternal: t.IsInternal, Err: kerr.ErrorForCode(t.ErrorCode),
+			Partitions: make(kadm.PartitionDetails)}
+		for _, p := range t.Partitions {
+			d.Partitions[p.Partition] = kadm.PartitionDetail{Topic: d.Topic, Partition: p.Partition, Leader: p.Leader, Err: kerr.ErrorForCode(p.ErrorCode)}
+		}
+		topics[d.Topic] = d
+	}
+	if resp.ClusterID != nil {
+		cluster = *resp.ClusterID
+	}
+	return topics, cluster, nil
 }
 
 func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
