@@ -198,6 +198,8 @@ func (b *Bridge) fetchFailed(topic string, id int32, err error) (failed bool) {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
 		return false
 	case errors.Is(err, errNoRoomToUnpack): // it is fetched again
+	case p == nil && topic != "": // the words of sayTopics, or each would end the other's again and again
+		b.troubles.begin("topic "+topic, sayTopic(topic, err))
 	case p == nil:
 		b.troubles.begin("kafka", explainKafka(err))
 	case errors.As(err, &loss):

@@ -1,7 +1,10 @@
 package bridge_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,12 +73,25 @@ func TestTopicThatMayNotBeSeenHoldsUpNoOther(t *testing.T) {
 							kmsg.Metadata, kmsg.ListOffsets, kmsg.OffsetFetch, kmsg.OffsetCommit, kmsg.Fetch}})
 					}
 					denied := deny()
-					m := w.start(func(c *bridge.Config) { c.Topics, c.Protocol, c.Start = []string{topic, "secret"}, protocol, start })
+					var log bytes.Buffer
+					join := func() *member {
+						return w.start(func(c *bridge.Config) {
+							c.Topics, c.Protocol, c.Start = []string{topic, "secret"}, protocol, start
+							c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+						})
+					}
+					m := join()
 					time.Sleep(time.Minute)
 					w.produce(0, 30)
 					time.Sleep(time.Minute)
 					w.expect(30, 0)
 					m.expectNotReady("topic secret")
+					m.end()
+					if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+						t.Errorf("it is said %d times in two minutes:\n%s", n, log.String())
+					}
+					m = join()
+					time.Sleep(10 * time.Second)
 					denied.Remove()
 					time.Sleep(2 * time.Minute)
 					m.expectReady()

@@ -139,10 +139,12 @@ func (b *Bridge) readTopics(ctx context.Context, names []string) (topics kadm.To
 	return topics, cluster, nil
 }
 
+func sayTopic(name string, err error) string { return fmt.Sprintf("topic %s: %s", name, explainKafka(err)) }
+
 func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
 	for name, t := range topics {
 		if t.Err != nil {
-			b.troubles.begin("topic "+name, fmt.Sprintf("topic %s: %s", name, explainKafka(t.Err)))
+			b.troubles.begin("topic "+name, sayTopic(name, t.Err))
 		}
 	}
 	for _, key := range b.troubles.keys("topic ") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -117,8 +118,8 @@ func (w *Writer) plan(ctx context.Context) (*plan, error) {
 		return p, nil
 	}
 	sources, err := w.listTopics(ctx, names...)
-	if isRefusal(err) { // not wrapped: it is no refusal of the dead-letter topic
-		return nil, fmt.Errorf("grant our Kafka user Describe on the topics to read (KAFKA_TOPICS): %v", err)
+	if isRefusal(err) { // of one, it is the answer for all
+		sources, err = w.listSeen(ctx, names)
 	}
 	if err != nil {
 		return nil, err
@@ -135,6 +136,29 @@ func (w *Writer) plan(ctx context.Context) (*plan, error) {
 		return nil, errors.New("no topic to read exists yet (KAFKA_TOPICS), so its size is unknown")
 	}
 	return p, w.copyLimits(ctx, p, found)
+}
+
+// listSeen lists those of the topics that our user may see. The letters of these wait for a topic, whatever is with the
+// others.
+func (w *Writer) listSeen(ctx context.Context, names []string) (kadm.TopicDetails, error) {
+	seen := make(kadm.TopicDetails)
+	var refused error
+	for _, name := range names {
+		one, err := w.listTopics(ctx, name)
+		if isRefusal(err) { // not wrapped: it is no refusal of the dead-letter topic
+			refused = fmt.Errorf("grant our Kafka user Describe on the topics to read (KAFKA_TOPICS), such as %s: %v", name, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(seen, one)
+	}
+	if len(seen) == 0 {
+		return nil, refused
+	}
+	w.log.WarnContext(ctx, "the dead-letter topic is sized without a source that our Kafka user may not see", "error", refused)
+	return seen, nil
 }
 
 // copyLimits gives the topic at least its sources' limits. A user that may not read their configs gets the broker's defaults.

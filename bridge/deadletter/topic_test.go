@@ -132,6 +132,23 @@ func TestUnreadableLimitsDoNotStopTheTopic(t *testing.T) {
 	})
 }
 
+func TestUnseenSourceDoesNotStopTheTopicOfTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kfake.SeedTopics(4, "detections"), kfake.SeedTopics(6, "secret"))
+		w.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
+		sources := []string{"secret"}
+		writer := w.writer(func(c *Config) { c.Sources = func() []string { return sources } })
+		mustSay(t, writer.Ready(seconds(t, 10)), dlq, "KAFKA_TOPICS", "secret")
+		sources = append(sources, "detections")
+		if err := writer.Ready(seconds(t, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if partitions, _ := w.created(); partitions != 4 {
+			t.Errorf("%d partitions, want 4", partitions)
+		}
+	})
+}
+
 func TestClusterThatRefusesTheTopicSaysWhatToDo(t *testing.T) {
 	for _, refusal := range []*kerr.Error{kerr.PolicyViolation, kerr.InvalidReplicationFactor, kerr.ClusterAuthorizationFailed} {
 		t.Run(refusal.Message, func(t *testing.T) {
