@@ -139,7 +139,9 @@ func (b *Bridge) readTopics(ctx context.Context, names []string) (topics kadm.To
 	return topics, cluster, nil
 }
 
-func sayTopic(name string, err error) string { return fmt.Sprintf("topic %s: %s", name, explainKafka(err)) }
+func sayTopic(name string, err error) string {
+	return fmt.Sprintf("topic %s: %s", name, explainKafka(err))
+}
 
 func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
 	for name, t := range topics {
