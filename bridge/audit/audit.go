@@ -33,7 +33,7 @@ type Config struct {
 	windowOffsets int64 // of tests
 }
 
-// windowOffsets is how many offsets are accounted for at a time: five bytes each are kept where something is written of
+// windowOffsets is how many offsets are accounted for at a time: eight bytes each are kept where something is written of
 // them. The receipts are read once for each window.
 const windowOffsets = 8 << 20
 

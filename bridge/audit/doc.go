@@ -2,7 +2,7 @@
 // letters, and the index. It sends nothing but searches, commits nothing and joins no group.
 //
 // The promise of Run: each offset of the ranges is accounted for once, by the hour of its record, and what no rule explains
-// is told. What is written is read before what it is written of, a window of offsets at a time: five bytes are kept of an
+// is told. What is written is read before what it is written of, a window of offsets at a time: eight bytes are kept of an
 // offset of which anything is written, so memory does not grow with the range. Where another record stands under an offset
 // than the one that a receipt is of, as after a topic was made anew, the receipt counts for nothing.
 //

@@ -28,7 +28,7 @@ type note struct {
 	letter  bool   // the dead-letter topic holds one of it
 	many    bool   // it had several documents
 	mapping uint8  // number of the mapping that made them; 0: unknown, or several
-	stamp   uint32 // of the record's time: under the same offset another record may have stood
+	time    uint32 // of the record, in milliseconds: under the same offset another one may have stood
 }
 
 // pageOffsets are kept together.
@@ -100,9 +100,7 @@ func (n *notes) receipt(r receipt.Receipt) {
 		return
 	}
 	at, p := n.at(r.Source)
-	if stamp := stampOf(r.Time); at.stamp != stamp {
-		*at = note{stamp: stamp, letter: at.letter}
-	}
+	at.take(r.Time)
 	at.fate = max(at.fate, fates[r.Fate()])
 	at.many = at.many || r.Of > 1
 	at.mapping = n.number(r)
@@ -125,9 +123,8 @@ func (n *notes) whole(r receipt.Receipt) bool {
 	}
 	if len(seen) < r.Of {
 		at, _ := n.at(r.Source)
-		if stamp := stampOf(r.Time); at.stamp == stamp || at.fate == unwritten {
-			at.stamp, at.fate, at.many = stamp, max(at.fate, fates[r.Fate()]), true
-		}
+		at.take(r.Time)
+		at.fate, at.many = max(at.fate, fates[r.Fate()]), true
 		n.parts(r)
 		return false
 	}
@@ -193,7 +190,22 @@ func (n *notes) letter(s deadletter.Source) {
 	}
 }
 
-// stampOf comes again after 49 days only.
-func stampOf(t time.Time) uint32 { return uint32(t.UnixMilli()) }
+// take forgets what is written of another record than that of this time. What is written last counts.
+func (n *note) take(t time.Time) {
+	if n.fate != unwritten && n.time != millis(t) {
+		*n = note{letter: n.letter}
+	}
+	n.time = millis(t)
+}
+
+// of is what of the note is written of the record of this time: that there is a letter does not say of which.
+func (n note) of(t time.Time) note {
+	if n.fate != unwritten && n.time != millis(t) {
+		return note{letter: n.letter}
+	}
+	return n
+}
+
+func millis(t time.Time) uint32 { return uint32(t.UnixMilli()) }
 
 func hourOf(t time.Time) time.Time { return t.UTC().Truncate(time.Hour) }

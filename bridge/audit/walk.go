@@ -130,10 +130,7 @@ func (w *walk) record(ctx context.Context, k *kgo.Record) error {
 	w.hour = hourOf(k.Timestamp)
 	var n note
 	if p := w.page(w.Place, k.Offset); p != nil {
-		n = p.notes[k.Offset%pageOffsets]
-	}
-	if n.stamp != stampOf(k.Timestamp) {
-		n = note{letter: n.letter} // of another record
+		n = p.notes[k.Offset%pageOffsets].of(k.Timestamp)
 	}
 	return w.judge(ctx, k, n)
 }

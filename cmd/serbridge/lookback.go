@@ -43,6 +43,11 @@ const receiptsBefore = 24 * time.Hour
 
 // open reads the settings of `run`, those of the platform only if it is asked, and connects. The caller has to close.
 func (l *lookback) open(ctx context.Context, asks bool) (err error) {
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
 	l.red = new(secret.Redactor)
 	load := loadReadingSettings
 	if asks {
