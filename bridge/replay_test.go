@@ -366,3 +366,30 @@ func TestReplayEndsWhereRetentionWasFaster(t *testing.T) {
 		})
 	}
 }
+
+// Receipts of a run are looked for from a time on at which nothing that is left of it was written: one too late would have
+// what is there sent again.
+func TestOldestIsBeforeWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{partitions: 2})
+		begun := time.Now()
+		w.produce(0, 10)
+		time.Sleep(100 * time.Hour)
+		w.produce(10, 10)
+		time.Sleep(5 * time.Hour)
+		for _, c := range []struct {
+			at   int64 // in both partitions
+			past time.Duration
+		}{{0, 0}, {4, 0}, {6, 100 * time.Hour}} {
+			p := backfill.Plan{}
+			for id := range int32(2) {
+				p.Ranges = append(p.Ranges, backfill.Range{Place: backfill.Place{Topic: topic, Partition: id}, At: c.at, End: 10})
+			}
+			oldest, err := backfill.Oldest(context.Background(), w.admin, p)
+			if err != nil || oldest.After(begun.Add(c.past)) || oldest.IsZero() || c.past > 0 && oldest.Before(begun.Add(90*time.Hour)) {
+				t.Errorf("from offset %d on: %v, began %v", c.at, oldest, begun)
+			}
+		}
+	})
+}

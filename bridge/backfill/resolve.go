@@ -166,3 +166,27 @@ func HoldsOlder(ctx context.Context, admin *kadm.Client, p Plan, t time.Time) (b
 		return there && r.Left() > 0 && r.At < first.Offset
 	}), nil
 }
+
+// longestAgo is how far back Oldest looks.
+const longestAgo = 4 * 365 * 24 * time.Hour
+
+// Oldest is a time at which nothing of what is left of the plan had been written yet, if producers' clocks are right; zero:
+// none is known. It looks back in steps that double, by the brokers' index of times.
+func Oldest(ctx context.Context, admin *kadm.Client, p Plan) (time.Time, error) {
+	now := time.Now()
+	for ago := time.Hour; ago < longestAgo; ago *= 2 {
+		t := now.Add(-ago)
+		first, err := listed(admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), p.Topics()...))
+		if err != nil {
+			return time.Time{}, fmt.Errorf("list the offsets of %s: %w", t.Format(time.RFC3339), err)
+		}
+		later := slices.ContainsFunc(p.Ranges, func(r Range) bool {
+			o, there := first.Lookup(r.Topic, r.Partition)
+			return r.Left() > 0 && (!there || o.Offset > r.At)
+		})
+		if !later {
+			return t, nil
+		}
+	}
+	return time.Time{}, nil
+}

@@ -42,7 +42,7 @@ itself; where none is made, document is null. What cannot be evaluated is not me
 
 --skip-delivered, the default where there are receipts (RECEIPTS_TOPIC), skips as already_delivered what a receipt says that
 this host took from this user, made by the mapping that makes it today, whoever delivered it. For that the receipts are read
-from a day before the range on, and eight bytes kept for each offset of it.
+from a day before what is left of the range on, and eight bytes kept for each offset of it.
 
 With --dry-run nothing is sent or committed: the range is read and transformed, and counted. With
 --output FILE, or - for standard output, the documents are written there, one a line; no group, no
@@ -147,7 +147,6 @@ func (r *replay) start(ctx context.Context) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--from: %w", err)}
 	}
-	r.begins = from
 	to, err := backfill.ParseTo(r.to, now)
 	if err != nil {
 		return usageError{fmt.Errorf("--to: %w", err)}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -74,14 +73,6 @@ func (r *replay) destination() (host, user string, known bool) {
 	return s.host(), user, true
 }
 
-// receiptsSince is a time before which none of the range's receipts was written; zero: unknown.
-func (r *replay) receiptsSince() time.Time {
-	if r.resumed || r.begins.Time.IsZero() {
-		return time.Time{}
-	}
-	return r.begins.Time.Add(-receiptsBefore)
-}
-
 // readDelivered reads what receipts say is there, unless that is not asked for: an export to a file leaves nothing out.
 func (r *replay) readDelivered(ctx context.Context, plan backfill.Plan) error {
 	topic, asked := r.settings.Receipts.Topic, r.flags.Changed("skip-delivered")
@@ -102,7 +93,16 @@ func (r *replay) readDelivered(ctx context.Context, plan backfill.Plan) error {
 	if err != nil {
 		return usageError{err}
 	}
-	receipts, err := receipt.OpenReader(ctx, options, topic, r.receiptsSince())
+	asking, cancel := planning(ctx)
+	defer cancel()
+	since, err := backfill.Oldest(asking, r.admin, plan)
+	if err != nil {
+		return r.explain(asking, err)
+	}
+	if !since.IsZero() {
+		since = since.Add(-receiptsBefore)
+	}
+	receipts, err := receipt.OpenReader(ctx, options, topic, since)
 	switch {
 	case errors.Is(err, deadletter.ErrNoTopic) && !asked:
 		r.show.say("there are no receipts (%s), so nothing is left out as delivered already", topic)
