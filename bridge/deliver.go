@@ -319,7 +319,8 @@ func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transfo
 	l := b.letter(r, part, doc)
 	l.Reason, l.Field, l.Detail = string(why.Reason), why.Field, why.Detail
 	l.Certainty, l.Stage = string(stellar.CertaintyNotSent), deadletter.StageTransform
-	if why.Reason == transform.InvalidJSON {
+	switch why.Reason {
+	case transform.InvalidJSON, transform.InvalidEncoding, transform.ExpandsTooFar, transform.UnknownSchema:
 		l.Stage = deadletter.StageConvert
 	}
 	l.FailedAt = time.Now()

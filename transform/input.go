@@ -47,14 +47,19 @@ type Settings struct {
 	MaxDocumentBytes int // MAX_DOCUMENT_BYTES of one encoded document; 0: 1 MiB
 	MaxFanout        int // MAX_FANOUT: documents made of one record; 0: 1000
 	MaxDepth         int // MAX_DEPTH: levels of objects and arrays in a record; 0: 64
+
+	// Schemas is the schema of an id, from memory: a nil one has not been read yet, and holds the record. The error is
+	// ErrUnknownSchema, or says why none can be made of what the registry has. nil: no registry is configured.
+	Schemas func(id uint32) (Schema, error)
 }
 
-// Result is what a record turned into: exactly one of Skip, Reject and Parts is set.
+// Result is what a record turned into: exactly one of Skip, Reject, Hold and Parts is set.
 type Result struct {
 	Format  string   // the format that recognised the record; empty when none did
 	Repairs []Repair // what had to be mended before the value could be read
 	Skip    SkipReason
 	Reject  *Reject
+	Hold    *Hold // not yet anything: see there
 	Parts   []Part
 }
 

@@ -1,6 +1,9 @@
 package transform
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // Reason says why a detection is refused by our own validation. The set is closed: it labels metrics and dead letters.
 type Reason string
@@ -16,11 +19,15 @@ const (
 	DocumentTooLarge Reason = "document_too_large" // above MAX_DOCUMENT_BYTES, even with the vendor's fields alone
 	InvalidText      Reason = "invalid_text"       // a line of CEF, LEEF or a log with columns that cannot be taken apart
 	MappingCost      Reason = "mapping_cost"       // an expression of the mapping took more steps than it may
+	InvalidEncoding  Reason = "invalid_encoding"   // compressed, Avro or Protobuf, and broken, or not of its schema
+	ExpandsTooFar    Reason = "expands_too_far"    // unpacked, it would be larger than its size warrants
+	UnknownSchema    Reason = "unknown_schema"     // the registry has no schema of the id that the record names
 )
 
 // Reasons returns all, so that a metric can start each at zero.
 func Reasons() []Reason {
-	return []Reason{InvalidJSON, TooDeep, UnknownFormat, MissingField, InvalidField, TooManyDocuments, DocumentTooLarge, InvalidText, MappingCost}
+	return []Reason{InvalidJSON, TooDeep, UnknownFormat, MissingField, InvalidField, TooManyDocuments, DocumentTooLarge, InvalidText, MappingCost,
+		InvalidEncoding, ExpandsTooFar, UnknownSchema}
 }
 
 // SkipReason says why a record, or a part of it, is no detection. The set is closed.
@@ -73,3 +80,13 @@ func (r *Reject) Error() string {
 	}
 	return "reject record: " + string(r.Reason) + " " + r.Field
 }
+
+// Hold is no refusal: the record cannot be read yet, since the schema that it names has not been read from the registry.
+// Whoever reads it transforms the record again.
+type Hold struct{ SchemaID uint32 }
+
+// Schema reads a value that a registry's schema describes, without its frame, as JSON text of at most so many bytes.
+type Schema func(payload []byte, most int) ([]byte, error)
+
+// ErrUnknownSchema says that the registry was asked, and has no such schema.
+var ErrUnknownSchema = errors.New("the registry has no such schema")

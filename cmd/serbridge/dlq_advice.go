@@ -31,6 +31,9 @@ var reasonAdvice = func() map[string]advice {
 		string(transform.DocumentTooLarge): {"the document is above MAX_DOCUMENT_BYTES, even with the vendor's fields alone", "Raise MAX_DOCUMENT_BYTES if the platform takes it, or shorten the fields at the source."},
 		string(transform.InvalidText):      {"a line of CEF or LEEF, or a row of a log in columns, that cannot be taken apart", mendSource},
 		string(transform.MappingCost):      {"an expression of the mapping looked at more of the record than it may", "The record holds lists of a size that no detection has: look at what its source writes."},
+		string(transform.InvalidEncoding):  {"the value is compressed, Avro or Protobuf, and broken, or not of the schema that it names", mendSource},
+		string(transform.ExpandsTooFar):    {"unpacked, the value would be over 100 times its size, or over 16 MiB", "Send fewer detections in one record. What is larger than that is hardly a detection."},
+		string(transform.UnknownSchema):    {"the value names a schema that the registry has not, or no registry is set", "Set SCHEMA_REGISTRY_URL to the registry of whoever writes the topic, then redrive the letters."},
 
 		deadletter.Ambiguous:        {"it was sent MAX_SENDS times, and no answer said whether it was stored", lookFirst},
 		deadletter.RetriesExhausted: {"the API failed with it again and again, while it took others", "Ask the vendor what the API stumbles over (http), or simplify the detection at its source."},

@@ -11,7 +11,8 @@ import (
 // else of ours. Programs may import all.
 var arrows = map[string][]string{
 	"transform":                  {},
-	"transform/format":           {"transform"},
+	"transform/codec":            {"transform"},
+	"transform/format":           {"transform", "transform/codec"},
 	"bridge/secret":              {},
 	"bridge/turns":               {},
 	"bridge/frontier":            {"bridge/turns"},

@@ -3,8 +3,8 @@
 //
 // # A record's way
 //
-// Transform reads the record (JSON, lines of JSON, CEF, LEEF, a Zeek log in columns; a syslog header may stand before
-// each), then asks of each value: does a format recognise it? Else, is it an envelope? Then the same is asked of what the
+// Transform decodes what the text of the record is under (package codec) and reads it (JSON, lines of JSON, CEF, LEEF, a Zeek
+// log in columns; a syslog header may stand before each), then asks of each value: does a format recognise it? Else, is it an envelope? Then the same is asked of what the
 // envelope holds, to a depth of 16 envelopes and MAX_FANOUT parts. Else, is it another kind of record of a source that
 // also sends detections? Then it is a Skip. Else it is an unknown format: a Reject, or mapped by common names with
 // ON_UNKNOWN=generic. One record so becomes any number of parts, each a document, a Skip or a Reject of its own.

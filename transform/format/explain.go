@@ -1,9 +1,11 @@
 package format
 
 import (
+	"fmt"
 	"strings"
 
 	"serbridge/transform"
+	"serbridge/transform/codec"
 )
 
 // Explanation says how one part of a record was read.
@@ -23,6 +25,14 @@ type Explained struct {
 
 // Explain says how a record is read, part by part in the order of the parts, each element of an expanded list for itself.
 func Explain(in transform.Input) []Explanation {
+	text, hold, reject := codec.Decode(&in)
+	switch {
+	case reject != nil:
+		return []Explanation{{Outcome: reject.Error() + ": " + reject.Detail}}
+	case hold != nil:
+		return []Explanation{{Outcome: fmt.Sprintf("held: schema %d has not been read", hold.SchemaID)}}
+	}
+	in.Value = text
 	roots, tree, reject := read(&in)
 	if reject != nil {
 		return []Explanation{{Outcome: reject.Error() + ": " + reject.Detail}}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"serbridge/transform"
+	"serbridge/transform/codec"
 )
 
 // Names returns the names of all formats, as FORMATS takes them, in the order in which they are tried.
@@ -29,7 +30,7 @@ func Check(names []string) error {
 	return fmt.Errorf("FORMATS=%q: unknown; allowed are %s and %s", strings.Join(unknown, ","), auto, strings.Join(Names(), ", "))
 }
 
-// Transform turns a record into documents, a Skip or a Reject: read, take envelopes off, recognise, map, build. What
+// Transform turns a record into documents, a Skip or a Reject, or holds it: decode, read, take envelopes off, recognise, map, build. What
 // concerns the only detection of a record is said of the record. It never panics, whatever the bytes.
 func Transform(in transform.Input) transform.Result { return inUse().transform(in) }
 
@@ -37,6 +38,11 @@ func (c *catalogue) transform(in transform.Input) transform.Result {
 	if in.Value == nil {
 		return transform.Result{Skip: transform.Tombstone}
 	}
+	text, hold, reject := codec.Decode(&in)
+	if hold != nil || reject != nil {
+		return transform.Result{Hold: hold, Reject: reject}
+	}
+	in.Value = text
 	roots, tree, reject := read(&in)
 	if reject != nil {
 		return transform.Result{Reject: reject}
