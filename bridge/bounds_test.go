@@ -120,3 +120,30 @@ func TestFullPartitionDelaysNoOther(t *testing.T) {
 		}
 	})
 }
+
+// The bound must cost no throughput at its default: with answers of a twentieth of a second, 64 at once and a broker that
+// takes its time for commits, as many are delivered as without any.
+func TestBoundCostsNoThroughput(t *testing.T) {
+	t.Parallel()
+	took := make(map[int]time.Duration)
+	for _, bound := range []int{200, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			const records = 6000
+			w := newWorld(t, worldConfig{api: slow})
+			m := w.start(func(c *bridge.Config) { c.MaxRepeats, c.RateLimit = bound, 0 })
+			w.produce(0, records/2)
+			w.settled(time.Minute) // the ramp
+			m.lines.slow(time.Millisecond)
+			begun := time.Now()
+			w.produce(records/2, records/2)
+			w.stored(records - 64)
+			took[bound] = time.Since(begun)
+			w.settled(time.Minute)
+			w.expect(records, 0)
+		})
+	}
+	if most := took[-1] * 103 / 100; took[200] > most {
+		t.Errorf("%v with the bound, %v without", took[200], took[-1])
+	}
+	t.Log(took)
+}

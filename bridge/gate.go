@@ -416,6 +416,12 @@ func (g *gate) next(now time.Time) time.Duration {
 	g.mu.Lock()
 	s := g.turn()
 	beside := g.canary != nil
+	if !g.closed && s != nil && g.newcomer != nil {
+		// They wait for company, which may be waiting for the room they hold.
+		g.mu.Unlock()
+		g.newcomer()
+		return time.Second
+	}
 	if !g.closed || beside && !g.mayGoBeside(s) {
 		g.mu.Unlock()
 		return 0

@@ -187,6 +187,35 @@ func TestEveryAnswerUnknownForEverDeadLettersOneCanaryAtATime(t *testing.T) {
 	}
 }
 
+// Documents that may be stored and may not be sent again hold their room until another is delivered. Where that is all the
+// room there is, and they are too few to close the gate, the last unit must go to that other, or all would wait for ever.
+func TestFewUnknownDocumentsDoNotHoldAllTheRoomForEver(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ bound, bad int }{{2, 1}, {5, 4}, {10, 9}} {
+		t.Run(fmt.Sprintf("%d of %d", c.bad, c.bound), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const others = 300
+				w := newWorld(t, worldConfig{partitions: 1, api: slow})
+				w.api.Script(poison(stellartest.GatewayTimeout().Stored()))
+				m := w.start(func(cfg *bridge.Config) { cfg.MaxRepeats = c.bound })
+				w.produceTo(topic, 0, c.bad, poisoned)
+				w.produce(c.bad, others)
+				w.settled(10 * time.Minute)
+				for _, l := range w.letters() {
+					if l.Reason != "ambiguous" || l.Offset >= int64(c.bad) {
+						t.Errorf("dead letter of offset %d for %s", l.Offset, l.Reason)
+					}
+				}
+				expectAccounted(t, w, c.bad+others)
+				if n := mostCopies(w); n > 3 {
+					t.Errorf("a document was stored %d times", n)
+				}
+				m.expectReady()
+			})
+		})
+	}
+}
+
 // expectAccounted is that each of n records is stored or a dead letter, or both if its letter says that it may be.
 func expectAccounted(t *testing.T, w *world, n int) {
 	t.Helper()
