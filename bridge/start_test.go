@@ -397,6 +397,35 @@ func TestCommitBeyondTheEndIsHeldAndOthersGoOn(t *testing.T) {
 	})
 }
 
+// Offsets that compaction has taken are nobody's: the base passes them, lag reaches 0, and the next owner repeats nothing.
+func TestCompactedOffsetsLeaveNoLag(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const compacted = "compacted"
+		w := newWorld(t, worldConfig{})
+		if err := w.cluster.CreateTopic(compacted, 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 { // 10 keys; the last batch is left out
+			w.produceRecords(&kgo.Record{Topic: compacted, Key: fmt.Append(nil, i%10), Value: detection(i)})
+		}
+		w.cluster.Compact()
+		join := func() *member { return w.start(func(c *bridge.Config) { c.Topics = []string{compacted} }) }
+		m := join()
+		w.settled(time.Minute, compacted)
+		n := w.api.Ledger().Distinct
+		if n < 10 || n > 11 {
+			t.Errorf("%d stored, want one for each key and at most one more", n)
+		}
+		m.end()
+		m = join()
+		w.produceRecords(&kgo.Record{Topic: compacted, Key: []byte("new"), Value: detection(40)})
+		w.settled(time.Minute, compacted)
+		w.expect(n+1, 0)
+		m.expectReady()
+	})
+}
+
 // A set too wide for any map holds its partition, not the others, and goes on when what is open below is done.
 func TestFullWindowHoldsItsPartitionAlone(t *testing.T) {
 	t.Parallel()
