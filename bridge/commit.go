@@ -110,7 +110,7 @@ func (b *Bridge) commit(ctx context.Context, ps []*partition) refusals {
 	} else {
 		refused = b.acknowledged(c, resp)
 	}
-	b.metrics.committed(len(refused) == 0, time.Since(begun))
+	b.metrics.committed(refused, time.Since(begun))
 	for _, p := range c.partitions() {
 		p.committed(refused[p], time.Now())
 	}

@@ -116,6 +116,7 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 		f = b.seed(p, ft.Records[0].Offset, -1, nil)
 	}
 	b.troubles.end(p.trouble())
+	p.logEnd.Store(ft.HighWatermark)
 	if p.begins && ft.Records[0].Offset < p.next {
 		b.rewind(p, p.next) // the client set its position before it knew of ours
 		return

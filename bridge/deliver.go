@@ -438,6 +438,7 @@ func (b *Bridge) settle(r *record) {
 		b.metrics.late.Inc()
 		return
 	}
+	r.p.lastSettled.Store(time.Now().UnixNano())
 	b.commitSoon(kept)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"serbridge/bridge/deadletter"
 	"serbridge/bridge/frontier"
@@ -33,6 +34,7 @@ type metrics struct {
 	mapsIgnored     *prometheus.CounterVec // by cause
 	lostToRetention *prometheus.CounterVec // by topic
 	commits         *prometheus.CounterVec // by result
+	commitFailures  *prometheus.CounterVec // by code
 	commitSeconds   prometheus.Histogram
 	drains          prometheus.Histogram
 	abandoned       prometheus.Counter
@@ -66,6 +68,7 @@ func newMetrics(b *Bridge) *metrics {
 		mapsIgnored:     counterVec("commit_metadata_ignored_total", "Commit metadata that was not ours or damaged.", "cause"),
 		lostToRetention: counterVec("lost_to_retention_total", "Offsets that retention removed before they were read.", "topic"),
 		commits:         counterVec("commits_total", "Offset commits by result.", "result"),
+		commitFailures:  counterVec("commit_failures_total", "Partitions whose offset a commit left as it was, by the broker's error; none: no answer.", "code"),
 		commitSeconds:   histogram("commit_seconds", "Duration of one commit.", fast),
 		drains:          histogram("drain_seconds", "Duration of the drain when partitions are handed over.", prometheus.ExponentialBuckets(0.01, 2.5, 10)),
 		abandoned:       prometheus.NewCounter(prometheus.CounterOpts{Name: "serbridge_abandoned_total", Help: "Records that a drain left unfinished for the next owner."}),
@@ -75,7 +78,7 @@ func newMetrics(b *Bridge) *metrics {
 
 func (m *metrics) register(r prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{m.received, m.docs, m.skips, m.letters, m.attempts, m.probes, m.seconds, m.latency, m.late,
-		m.restored, m.mapsIgnored, m.lostToRetention, m.commits, m.commitSeconds, m.drains, m.abandoned, m.lastDelivered, m} {
+		m.restored, m.mapsIgnored, m.lostToRetention, m.commits, m.commitFailures, m.commitSeconds, m.drains, m.abandoned, m.lastDelivered, m} {
 		if err := r.Register(c); err != nil {
 			return err
 		}
@@ -131,9 +134,16 @@ func (m *metrics) attempt(a stellar.Answer) {
 	m.attempts.WithLabelValues(a.Verdict.String(), string(a.Certainty), a.Reason).Inc()
 }
 
-func (m *metrics) committed(ok bool, took time.Duration) {
+func (m *metrics) committed(refused refusals, took time.Duration) {
+	for _, err := range refused {
+		code := "none"
+		if e, ok := errors.AsType[*kerr.Error](err); ok {
+			code = e.Message
+		}
+		m.commitFailures.WithLabelValues(code).Inc()
+	}
 	result := "failed"
-	if ok {
+	if len(refused) == 0 {
 		result = "ok"
 		m.lastCommit.Store(time.Now().UnixNano())
 	}
@@ -161,6 +171,10 @@ var (
 	openDesc      = desc("records_unsettled", "Records received and not settled.", "topic", "partition")
 	aboveDesc     = desc("settled_above_frontier", "Records settled above the first that is not: lag to Kafka, but no work.", "topic", "partition")
 	baseDesc      = desc("frontier_base", "First offset that is not settled.", "topic", "partition")
+	lagDesc       = desc("lag_records", "From the first offset that is not settled to the end of the log: lag as Kafka counts it.", "topic", "partition")
+	backlogDesc   = desc("backlog_records", "Of these, without what is settled above: what is left to do.", "topic", "partition")
+	progressDesc  = desc("last_settled_timestamp_seconds", "When a record of the partition was last settled.", "topic", "partition")
+	runsDesc      = desc("commit_metadata_runs", "Runs in which the records settled above lie; few make short metadata, however wide.", "topic", "partition")
 	mapDesc       = desc("commit_metadata_characters", "Length of the last commit's metadata.", "topic", "partition")
 )
 
@@ -219,4 +233,13 @@ func collectPartition(p *partition, gauge func(*prometheus.Desc, float64, ...str
 	gauge(aboveDesc, float64(s.SettledAbove), p.topic, id)
 	gauge(baseDesc, float64(s.Base), p.topic, id)
 	gauge(mapDesc, float64(s.MapCharacters), p.topic, id)
+	gauge(runsDesc, float64(s.Runs), p.topic, id)
+	if end := p.logEnd.Load(); end > 0 {
+		lag := max(0, end-s.Base)
+		gauge(lagDesc, float64(lag), p.topic, id)
+		gauge(backlogDesc, float64(max(0, lag-int64(s.SettledAbove))), p.topic, id)
+	}
+	if at := p.lastSettled.Load(); at > 0 {
+		gauge(progressDesc, float64(at/1e6)/1000, p.topic, id)
+	}
 }

@@ -64,6 +64,9 @@ type partition struct {
 
 	unplaced atomic.Bool // its start is not resolved; the poll loop ends it
 
+	logEnd      atomic.Int64 // as last seen; 0: not yet
+	lastSettled atomic.Int64 // unix nanoseconds; 0: nothing was
+
 	astray // the position is outside the log
 }
 

@@ -109,12 +109,12 @@ func (b *Bridge) count() (owned, total int, byBacklog float64) {
 // lookAtBacklog reads the group's commits and the ends of the logs, and sets
 // the shares.
 func (b *Bridge) lookAtBacklog(ctx context.Context) {
-	if b.cfg.RateShare != "backlog" || b.cfg.RateLimit <= 0 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, watchEvery/2)
 	defer cancel()
 	backlog, err := b.backlog(ctx)
+	if b.cfg.RateShare != "backlog" || b.cfg.RateLimit <= 0 {
+		return // it is for the metrics alone
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.blind = err != nil || len(backlog) == 0; b.blind {
@@ -153,6 +153,9 @@ func (b *Bridge) backlog(ctx context.Context) (map[place]int64, error) {
 		from := int64(0)
 		if s, ok := starts.Lookup(end.Topic, end.Partition); ok {
 			from = s.Offset
+		}
+		if p := b.partition(end.Topic, end.Partition); p != nil && end.Err == nil {
+			p.logEnd.Store(end.Offset)
 		}
 		at := place{topic: end.Topic, partition: end.Partition}
 		c, ok := commits.Lookup(end.Topic, end.Partition)

@@ -279,6 +279,42 @@ func TestPatternTakesLaterTopicsFromTheirBeginningAndNeverOurOwn(t *testing.T) {
 	}
 }
 
+// Lag as Kafka counts it and what is left to do are not the same above a stuck record: who scales by the first adds members
+// that find nothing to do.
+func TestMetricsTellLagFromBacklog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{partitions: 1})
+		w.api.Script(func(r stellartest.Request) stellartest.Fault {
+			if strings.Contains(string(r.Body), `"detection 20"`) {
+				return stellartest.Hang()
+			}
+			return stellartest.Fault{}
+		})
+		w.produce(0, 20)
+		m := w.startWith(memberConfig{stellar: func(c *stellar.Config) { c.Timeout = time.Hour }})
+		w.settled(time.Minute)
+		w.produce(20, 100)
+		w.stored(119)
+		time.Sleep(20 * time.Second)
+		w.produce(120, 1) // also what was never fetched counts
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		time.Sleep(20 * time.Second)
+		for name, want := range map[string]float64{"lag_records": 101, "backlog_records": 1, "settled_above_frontier": 100, "commit_metadata_runs": 1} {
+			if got := m.metric(name, "topic", topic, "partition", "0"); got != want {
+				t.Errorf("%s: %v, want %v", name, got, want)
+			}
+		}
+		if n := m.metric("commit_failures_total", "code", "TOPIC_AUTHORIZATION_FAILED"); n == 0 {
+			t.Error("not counted why commits fail")
+		}
+		age := float64(time.Now().Unix()) - m.metric("last_settled_timestamp_seconds", "topic", topic, "partition", "0")
+		if age < 19 || age > 21 {
+			t.Errorf("the last record was settled %v s ago, want 20", age)
+		}
+	})
+}
+
 // Transaction markers are no records: the lag reaches 0 behind them, and what was aborted is not delivered.
 func TestTransactionMarkersLeaveNoLag(t *testing.T) {
 	t.Parallel()
