@@ -25,7 +25,8 @@ func TestBoundedRunOfNothingButSuspectsEnds(t *testing.T) {
 				m := w.start(probing)
 				w.settled(time.Minute)
 				m.end()
-				join, want := func() *member { return nil }, 2*live
+				var join func() *member
+				want := 2 * live
 				if name == "replay" {
 					r := w.replay(backfill.Request{})
 					r.change = probing

@@ -63,7 +63,6 @@ type replay struct {
 	filter           string
 	skipDelivered    bool
 
-	begins    backfill.Bound      // --from, read
 	condition *format.Filter      // nil: everything is meant
 	delivered *backfill.Delivered // nil: nothing is left out
 }
