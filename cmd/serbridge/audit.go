@@ -147,13 +147,25 @@ func (a *auditor) checkSources() error {
 	return nil
 }
 
+// account runs the audit, and shows how far it is.
 func (a *auditor) account(ctx context.Context, cfg audit.Config) (*audit.Account, error) {
-	progress := a.newReading("accounting for offsets", 0)
-	defer progress.end()
+	if cfg.Receipts != nil {
+		receipts := a.newReading("reading receipts", 0) // as often as there are windows
+		cfg.Receipts.OnProgress = receipts.add
+		defer receipts.end()
+	}
+	var progress *reading
 	cfg.Progress = func(read, of int64) {
-		progress.total = of
+		if progress == nil {
+			progress = a.newReading("accounting for offsets", of)
+		}
 		progress.add(read - progress.done)
 	}
+	defer func() {
+		if progress != nil {
+			progress.end()
+		}
+	}()
 	return audit.Run(ctx, cfg)
 }
 
