@@ -53,6 +53,10 @@ type Config struct {
 	// Transform holds the settings of a topic; nil means the defaults for all.
 	Transform func(topic string) *transform.Settings
 
+	// Schema reads the schema of an id, which records wait for that Transform's
+	// settings hold (transform.Settings.Schemas); its error holds them.
+	Schema func(ctx context.Context, id uint32) error
+
 	// Read says what a record is; nil: itself. Ended is told what became of each
 	// before its offset counts as settled, from many goroutines; its error holds
 	// the offset, and it is told again. Flush is called before each commit, with
@@ -128,6 +132,9 @@ func (c *Config) defaults() {
 	if c.Transform == nil {
 		settings := new(transform.Settings)
 		c.Transform = func(string) *transform.Settings { return settings }
+	}
+	if c.Schema == nil {
+		c.Schema = func(context.Context, uint32) error { return errors.New("no schema registry is configured") }
 	}
 	if c.Redact == nil {
 		c.Redact = func(s string) string { return s }

@@ -79,14 +79,13 @@ func (b *Bridge) deliver(r *record) {
 		return
 	}
 	r.reading = b.read(r)
-	result := b.transform(r)
+	result, err := b.transform(r)
 	for again := true; again; {
-		var err error
-		if again, err = b.braked(r, result); err != nil {
+		if err != nil {
 			return
 		}
-		if again {
-			result = b.transform(r)
+		if again, err = b.braked(r, result); err == nil && again {
+			result, err = b.transform(r)
 		}
 	}
 	o := b.outcome(r, result)

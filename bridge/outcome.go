@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/deadletter"
@@ -82,14 +83,47 @@ const PastUntil transform.SkipReason = "past_until"
 const NotWanted transform.SkipReason = "not_wanted"
 
 // transform makes the documents of the record, or the one of them that is
-// wanted.
-func (b *Bridge) transform(r *record) transform.Result {
+// wanted. The error, of a record whose schema has not come, leaves it to the
+// next owner.
+func (b *Bridge) transform(r *record) (transform.Result, error) {
 	if skip := r.reading.Skip; skip != "" {
-		return transform.Result{Skip: skip}
+		return transform.Result{Skip: skip}, nil
 	}
-	in := r.reading.Input
-	in.Now, in.ClusterID, in.Settings = time.Now(), b.cluster, b.cfg.Transform(in.Topic)
-	return r.reading.Transform(in)
+	var wait *backoff.ExponentialBackOff
+	for {
+		in := r.reading.Input
+		in.Now, in.ClusterID, in.Settings = time.Now(), b.cluster, b.cfg.Transform(in.Topic)
+		result := r.reading.Transform(in)
+		if result.Hold == nil {
+			return result, nil
+		}
+		if wait == nil {
+			wait = fullJitter(mostWait)
+		}
+		if err := b.awaitSchema(r, result.Hold.SchemaID, wait); err != nil {
+			return result, err
+		}
+	}
+}
+
+// awaitSchema reads the schema that a record waits for, or waits before the next
+// try: a registry that is away is an outage like any other, and no fault of the
+// record.
+func (b *Bridge) awaitSchema(r *record, id uint32, next *backoff.ExponentialBackOff) error {
+	r.freeHand()
+	err := r.wait(func(ctx context.Context) error { return b.cfg.Schema(ctx, id) })
+	if err == nil {
+		b.troubles.end("schemas")
+		return nil
+	}
+	if r.ctx().Err() == nil {
+		b.troubles.begin("schemas", fmt.Sprintf("records wait for their schema, their offsets are held: %v", err))
+		err = r.wait(func(ctx context.Context) error { return pause(ctx, next.NextBackOff()) })
+	}
+	if err != nil {
+		b.troubles.drop("schemas") // whoever still waits says so again
+	}
+	return err
 }
 
 // Transform makes of the record's input what this run means of it.

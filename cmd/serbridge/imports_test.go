@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"bridge/kafka":               {"bridge/secret"},
 	"bridge/deadletter":          {"bridge/secret"},
 	"bridge/byhand":              {"bridge/deadletter", "bridge/frontier"},
+	"bridge/registry":            {"bridge/secret", "transform", "transform/codec"},
 	"bridge/receipt":             {"bridge", "bridge/deadletter", "bridge/kafka"},
 	"bridge/stellar":             {"bridge/secret"},
 	"bridge/stellar/stellartest": {},
