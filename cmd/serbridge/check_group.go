@@ -88,7 +88,11 @@ func (c *check) checkOwnTopic(ctx context.Context, name, topic string, create bo
 	ctx, cancel := c.ask(ctx)
 	defer cancel()
 	listed, err := c.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topic)
-	if err != nil {
+	switch {
+	case isRefusal(err):
+		c.facts.fail(name, topic, "grant our Kafka user Write and Describe on it, and Create where it is to be created", "%s", kafka.Explain(err))
+		return
+	case err != nil:
 		c.facts.fail(name, topic, "see that the brokers answer", "%s", kafka.Explain(err))
 		return
 	}

@@ -49,9 +49,9 @@ func allRights() []kfake.ACL {
 	}
 }
 
-// without takes one right away.
+// without takes one right away, or all of them (0).
 func without(topicOrGroup string, op kmsg.ACLOperation) []kfake.ACL {
-	return slices.DeleteFunc(allRights(), func(a kfake.ACL) bool { return a.Name == topicOrGroup && a.Operation == op })
+	return slices.DeleteFunc(allRights(), func(a kfake.ACL) bool { return a.Name == topicOrGroup && (op == 0 || a.Operation == op) })
 }
 
 func newPlace(t *testing.T, rights []kfake.ACL, seed ...string) *place {
@@ -248,6 +248,8 @@ func TestCheckSaysWhatFailsAndWhatToDo(t *testing.T) {
 		{name: "missing topic", seed: []string{"g.dlq"}, fact: "topic", state: stateFailed, words: "does not exist|KAFKA_TOPICS"},
 		{name: "pattern without a topic", change: set("KAFKA_TOPICS", "^edr"), fact: "topics", state: stateFailed, words: "matches no topic|Describe"},
 		{name: "may not read", rights: without("detections", kmsg.ACLOperationRead), fact: "topic rights", state: stateFailed, words: "lacks Read|grant"},
+		{name: "may not see", rights: without("detections", 0), fact: "topic", state: stateFailed, words: "Describe"},
+		{name: "may not see dead letters", rights: without("g.dlq", 0), fact: "dead-letter topic", state: stateFailed, words: "grant our Kafka user Write"},
 		{name: "may not commit", rights: without("g", kmsg.ACLOperationRead), change: (*place).begin, fact: "group rights", state: stateFailed, words: "grant|Read"},
 		{name: "may not write dead letters", rights: without("g.dlq", kmsg.ACLOperationWrite), fact: "dead-letter topic rights", state: stateFailed, words: "lacks Write"},
 		{name: "may not create dead letters", rights: without("g.dlq", kmsg.ACLOperationCreate), seed: []string{"detections"}, fact: "dead-letter topic", state: stateFailed, words: "Create"},

@@ -43,7 +43,7 @@ func (c *check) checkTopics(ctx context.Context) {
 func (c *check) listTopics(ctx context.Context) (kadm.TopicDetails, error) {
 	pattern := c.settings.Kafka.topicPattern()
 	if pattern == "" {
-		return c.admin.ListTopics(kadm.WithAuthorizedOps(ctx), c.settings.Kafka.Topics...)
+		return c.listNamed(ctx)
 	}
 	matches := regexp.MustCompile(pattern) // the settings have compiled it
 	all, err := c.admin.ListTopics(kadm.WithAuthorizedOps(ctx))
@@ -54,6 +54,29 @@ func (c *check) listTopics(ctx context.Context) (kadm.TopicDetails, error) {
 		c.facts.fail("topics", pattern, "check KAFKA_TOPICS, and grant our Kafka user Describe on the topics: others are not seen", "matches no topic")
 	}
 	return all, err
+}
+
+// listNamed asks for one topic after the other: an answer that holds a refusal is refused as a whole.
+func (c *check) listNamed(ctx context.Context) (kadm.TopicDetails, error) {
+	all := make(kadm.TopicDetails)
+	for _, topic := range c.settings.Kafka.Topics {
+		one, err := c.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topic)
+		switch {
+		case isRefusal(err):
+			all[topic] = kadm.TopicDetail{Topic: topic, Err: err}
+		case err != nil:
+			return nil, err
+		default:
+			maps.Copy(all, one)
+		}
+	}
+	return all, nil
+}
+
+// isRefusal tells a right that is missing from a broker that does not answer.
+func isRefusal(err error) bool {
+	var refusal *kadm.AuthError
+	return errors.As(err, &refusal)
 }
 
 // checkTopic reports whether the topic is there and may be read.
