@@ -122,6 +122,7 @@ func (b *Bridge) brake(topic string) *brake {
 // assigned makes a new partition, and later a new frontier, for each one
 // gained; kgo calls it before it fetches their offsets.
 func (b *Bridge) assigned(ctx context.Context, cl *kgo.Client, gained map[string][]int32) {
+	<-b.made // the first callback of all: those that follow use the client
 	b.learn(ctx, gained)
 	b.troubles.end("group")
 	b.cfg.Health.Ready(starting)

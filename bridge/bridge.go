@@ -154,6 +154,7 @@ type Bridge struct {
 	polls      uint64                             // the poll loop's own count
 	cancelPoll atomic.Pointer[context.CancelFunc] // ends the poll that waits
 	client     *kgo.Client                        // the member
+	made       chan struct{}                      // closed once client is set: its callbacks may come before
 	visitor    *kgo.Client                        // a client of its own: it answers while the member is in a rebalance
 	admin      *kadm.Client                       // on visitor
 	stop       sync.Once
@@ -220,6 +221,7 @@ func New(cfg Config) (*Bridge, error) {
 		troubles:   newTroubles(cfg.Logger, cfg.Health),
 		commitTurn: make(chan struct{}, 1),
 		startTurn:  make(chan struct{}, 1),
+		made:       make(chan struct{}),
 		due:        make(chan struct{}, 1),
 		nudged:     make(chan struct{}, 1),
 		partitions: make(map[string]map[int32]*partition),
@@ -277,6 +279,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	if b.client, err = kgo.NewClient(b.memberOptions()...); err != nil {
 		return fmt.Errorf("make Kafka group client: %w", err)
 	}
+	close(b.made)
 	var g errgroup.Group
 	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search, b.awaitStarts} {
 		g.Go(func() error { part(life); return nil })
