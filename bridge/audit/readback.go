@@ -22,7 +22,9 @@ type ReadBack struct {
 	Index *Index
 	Ours  func(stellar.Stored) stellar.Ours
 	Input func(*kgo.Record) transform.Input // of the record, as the bridge reads it
-	Every int64                             // one of so many records, always the same ones; 1: all
+	// Schema reads the schema that the record waits for, as for the bridge; nil: Input's settings know of no registry.
+	Schema func(ctx context.Context, id uint32) error
+	Every  int64 // one of so many records, always the same ones; 1: all
 	// Shown is when the index must show what was delivered before the audit began: what is not found earlier is searched
 	// for once more.
 	Shown time.Time
@@ -71,7 +73,11 @@ type queue struct {
 
 func (w *walk) enqueue(ctx context.Context, k *kgo.Record, n note) error {
 	s := &searched{record: k, note: n, hour: w.hour, dead: w.dead[w.source(k.Offset)]}
-	s.prepare(w.ReadBack.Input(k))
+	result, err := w.ReadBack.transform(ctx, k)
+	if err != nil {
+		return err
+	}
+	s.prepare(w.ReadBack.Input(k), result)
 	w.queue.all = append(w.queue.all, s)
 	w.queue.bytes += 4 * len(k.Value) // with its documents
 	if len(w.queue.all) < queueLength && w.queue.bytes < queueBytes {
@@ -80,9 +86,22 @@ func (w *walk) enqueue(ctx context.Context, k *kgo.Record, n note) error {
 	return w.flush(ctx)
 }
 
+// transform makes of a record what the bridge makes of it. The error is that of a schema that cannot be read.
+func (b *ReadBack) transform(ctx context.Context, k *kgo.Record) (transform.Result, error) {
+	for {
+		result := format.Transform(b.Input(k))
+		if result.Hold == nil {
+			return result, nil
+		}
+		if err := b.Schema(ctx, result.Hold.SchemaID); err != nil {
+			return result, err
+		}
+	}
+}
+
 // prepare says what to search for. One delivered document has the key of part 0, whatever the record makes now.
-func (s *searched) prepare(in transform.Input) {
-	s.result = format.Transform(in)
+func (s *searched) prepare(in transform.Input, result transform.Result) {
+	s.result = result
 	for i, p := range s.result.Parts {
 		if p.Document != nil && !s.dead[i] {
 			s.parts = append(s.parts, searchedPart{part: i, key: p.Document.DeliveryKey(), document: p.Document})

@@ -276,7 +276,8 @@ func explain(err error) error {
 	case errors.As(err, &answer):
 		return fmt.Errorf("HTTP %d: the registry is not well", answer.StatusCode)
 	case errors.As(err, &broken):
-		return fmt.Errorf("%w: check SCHEMA_REGISTRY_URL, SCHEMA_REGISTRY_CA_FILE and the network", broken.Err)
+		// Not wrapped: whoever reads topics explains an error of the network as one of Kafka's.
+		return fmt.Errorf("%v: check SCHEMA_REGISTRY_URL, SCHEMA_REGISTRY_CA_FILE and the network", broken.Err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the answer broke off")
 	}

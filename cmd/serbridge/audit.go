@@ -202,7 +202,7 @@ func (a *auditor) config(ctx context.Context, topics []string) (cfg audit.Config
 		return cfg, err
 	}
 	if a.every > 0 {
-		cfg.ReadBack = &audit.ReadBack{Index: a.index, Ours: a.stellar.Ours, Input: a.input, Every: a.every,
+		cfg.ReadBack = &audit.ReadBack{Index: a.index, Ours: a.stellar.Ours, Input: a.input, Schema: a.settings.Registry.fetch, Every: a.every,
 			Shown: time.Now().Add(a.settings.Delivery.ProbeWait)}
 	}
 	return cfg, nil

@@ -251,7 +251,7 @@ func (r *redrive) driven(plan backfill.Plan) drive {
 		plan: plan, patience: r.patience, held: r.held.Load,
 		configure: func(c *bridge.Config) {
 			c.Read, c.Ended, c.RejectBrake = r.job.Reading, also(r.job.Ended, c.Ended), -1 // a mark may have to be written again
-			c.Transform = r.settings.Transform.byTopic(withStatus(r.status))
+			c.Transform = r.settings.byTopic(withStatus(r.status))
 			c.Begin = alone.Begin
 			if r.yield {
 				c.Begin = func(ctx context.Context) error { return cmp.Or(alone.Begin(ctx), yield.Begin(ctx)) }

@@ -96,13 +96,19 @@ func (r *redrive) rehearse(ctx context.Context) error {
 	if err != nil {
 		return r.box.fault("rehearse redrive", err)
 	}
-	settings := r.settings.Transform.byTopic(withStatus(r.status))
+	settings := r.settings.byTopic(withStatus(r.status))
 	progress := r.newReading("reading dead letters", r.job.Letters.Offsets())
 	r.job.Letters.OnProgress = progress.add
 	err = r.job.Each(ctx, func(e *deadletter.Entry, skip transform.SkipReason) (bool, error) {
 		switch skip {
 		case "":
-			h.take(e, backfill.ReadingOf(e, skip, r.run.ID).Transform(r.input(e, meta.Cluster, settings)))
+			result, err := r.settings.Registry.reading(ctx, func() transform.Result {
+				return backfill.ReadingOf(e, skip, r.run.ID).Transform(r.input(e, meta.Cluster, settings))
+			})
+			if err != nil {
+				return false, err
+			}
+			h.take(e, result)
 		case backfill.MostRedrives:
 			h.Parked++
 		default:

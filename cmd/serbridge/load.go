@@ -59,6 +59,9 @@ func rowsOf(target reflect.Type) []row {
 		section := target.Field(s)
 		for f := range section.Type.NumField() {
 			field := section.Type.Field(f)
+			if !field.IsExported() { // made of settings, and none itself
+				continue
+			}
 			name, preset, _ := strings.Cut(field.Tag.Get("env"), ",default=")
 			rows = append(rows, row{
 				section: section.Name, name: name, preset: preset, field: field, index: []int{s, f},

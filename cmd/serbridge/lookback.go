@@ -61,7 +61,7 @@ func (l *lookback) open(ctx context.Context, asks bool) (err error) {
 		return usageError{err}
 	}
 	l.box = &letterBox{program: l.program, settings: lettersSettings{l.settings.Kafka, l.settings.DLQ}, options: l.options, red: l.red, log: log}
-	l.mapped = l.settings.Transform.byTopic()
+	l.mapped = l.settings.byTopic()
 	if asks {
 		if l.stellar, err = stellar.New(l.settings.stellarConfig(log, l.red)); err != nil {
 			return usageError{err}

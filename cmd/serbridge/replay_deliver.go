@@ -63,7 +63,7 @@ func also(first, second func(context.Context, bridge.Outcome) error) func(contex
 
 // transformSettings are those of `run`, with the status that was asked for.
 func (r *replay) transformSettings() func(topic string) *transform.Settings {
-	return r.settings.Transform.byTopic(withStatus(r.status))
+	return r.settings.byTopic(withStatus(r.status))
 }
 
 // withStatus has every document arrive as the status that was asked for.

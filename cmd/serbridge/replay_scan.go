@@ -55,13 +55,13 @@ func (r *replay) scan(ctx context.Context, plan backfill.Plan, write func([]byte
 	reading := backfill.Scan{Kafka: options, BufferBytes: int(r.settings.Delivery.BufferBytes)}
 	err = reading.Each(ctx, plan, func(k *kgo.Record) error {
 		r.show.scanned(reading.Done(), plan)
-		return s.record(k)
+		return s.record(ctx, k)
 	})
 	r.show.endBar()
 	return s.found, err
 }
 
-func (s *replayScan) record(k *kgo.Record) error {
+func (s *replayScan) record(ctx context.Context, k *kgo.Record) error {
 	s.found.record(k)
 	reading := s.reading(s.plan, k)
 	if reading.Skip != "" {
@@ -70,7 +70,11 @@ func (s *replayScan) record(k *kgo.Record) error {
 	}
 	in := reading.Input
 	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings(in.Topic)
-	return s.found.result(reading.Transform(in), s.document)
+	result, err := s.replay.settings.Registry.reading(ctx, func() transform.Result { return reading.Transform(in) })
+	if err != nil {
+		return err
+	}
+	return s.found.result(result, s.document)
 }
 
 func newFindings() findings {

@@ -100,13 +100,16 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		Start:   bridge.Start{Latest: k.Start.Latest, Time: k.Start.Time, Ago: k.Start.Ago},
 		Stellar: v.stellar, DeadLetters: v.letters,
 		Internal:  v.settings.ownTopics(),
-		Transform: v.settings.Transform.byTopic(),
+		Transform: v.settings.byTopic(),
 		RateLimit: d.RateLimit, RateBurst: d.RateBurst, RateShare: d.RateShare, MaxInFlight: d.MaxInFlight,
 		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
 		OnAmbiguous: d.OnAmbiguous, ProbeWait: d.ProbeWait, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
 		Instance: instance(), Version: buildVersion(),
 		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact,
+	}
+	if opened := v.settings.Registry.opened; opened != nil {
+		c.Schema = opened.Fetch
 	}
 	if v.receipts != nil {
 		c.Ended, c.Flush = v.takeReceipt, v.receipts.Flush

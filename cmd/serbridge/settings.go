@@ -14,6 +14,7 @@ import (
 
 	"serbridge/bridge/deadletter"
 	"serbridge/bridge/kafka"
+	"serbridge/bridge/registry"
 	"serbridge/bridge/secret"
 	"serbridge/transform"
 	"serbridge/transform/format"
@@ -122,10 +123,12 @@ type transformSettings struct {
 }
 
 type registrySettings struct {
-	URL      string        `env:"SCHEMA_REGISTRY_URL" later:"*" doc:"Schema registry for framed records."`
-	Username secret.Source `env:"SCHEMA_REGISTRY_USERNAME" identity:"true" later:"*" doc:"User name for the registry."`
-	Password secret.Source `env:"SCHEMA_REGISTRY_PASSWORD" later:"*" doc:"Password for the registry."`
-	CAFile   string        `env:"SCHEMA_REGISTRY_CA_FILE" later:"*" doc:"Certificate authorities for the registry (PEM)."`
+	URL      string        `env:"SCHEMA_REGISTRY_URL" shown:"none" doc:"Schema registry of the topics whose values are framed for one (Avro, Protobuf, JSON Schema): https:// or http://, host and perhaps a path; with http:// the password goes over the wire in plain text."`
+	Username secret.Source `env:"SCHEMA_REGISTRY_USERNAME" identity:"true" doc:"User name for the registry."`
+	Password secret.Source `env:"SCHEMA_REGISTRY_PASSWORD" doc:"Password for the registry."`
+	CAFile   string        `env:"SCHEMA_REGISTRY_CA_FILE" shown:"the system's" doc:"Certificate authorities for the registry (PEM); read again for each schema."`
+
+	opened *registry.Registry // nil: there is none
 }
 
 type receiptSettings struct {
@@ -183,6 +186,7 @@ func loadSettings(environ map[string]string, red *secret.Redactor) (settings, er
 	found.addNew(s.Delivery.check()...)
 	found.addNew(s.Transform.check()...)
 	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
+	found.addNew(s.Registry.check()...)
 	found.addNew(s.Process.check()...)
 	found.addNew(s.contradictions()...)
 	return s, found.err(red)
@@ -196,6 +200,7 @@ func loadReadingSettings(environ map[string]string, red *secret.Redactor) (setti
 		Delivery  deliverySettings
 		Transform transformSettings
 		Receipts  receiptSettings
+		Registry  registrySettings
 		Process   processSettings
 	}
 	found := load(environ, red, &s)
@@ -205,7 +210,9 @@ func loadReadingSettings(environ map[string]string, red *secret.Redactor) (setti
 	found.addNew(s.Delivery.check()...)
 	found.addNew(s.Transform.check()...)
 	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
-	return settings{Kafka: s.Kafka, DLQ: s.DLQ, Delivery: s.Delivery, Transform: s.Transform, Receipts: s.Receipts, Process: s.Process}, found.err(red)
+	found.addNew(s.Registry.check()...)
+	return settings{Kafka: s.Kafka, DLQ: s.DLQ, Delivery: s.Delivery, Transform: s.Transform, Receipts: s.Receipts, Registry: s.Registry, Process: s.Process},
+		found.err(red)
 }
 
 // lettersSettings is the part that the commands for dead letters need: Kafka as for `run`, and nothing of the platform.
@@ -233,11 +240,16 @@ func (s *deadLetterSettings) complete(source kafkaSettings) {
 
 // loadTransformSettings reads the part that a transform needs; a malformed KAFKA_ or STELLAR_ variable is none of
 // its business.
-func loadTransformSettings(environ map[string]string) (transformSettings, error) {
-	var s struct{ Transform transformSettings }
-	found := load(environ, nil, &s)
+func loadTransformSettings(environ map[string]string) (settings, error) {
+	var s struct {
+		Transform transformSettings
+		Registry  registrySettings
+	}
+	red := new(secret.Redactor)
+	found := load(environ, red, &s)
 	found.addNew(s.Transform.check()...)
-	return s.Transform, found.err(nil)
+	found.addNew(s.Registry.check()...)
+	return settings{Transform: s.Transform, Registry: s.Registry}, found.err(red)
 }
 
 func (s kafkaSettings) check() (found problems) {

@@ -207,8 +207,11 @@ func TestMalformedValueStopsTheStart(t *testing.T) {
 		{name: "RAW_BYTES", value: "0", want: ""},
 		{name: "RAW_BYTES", value: "8KiB", want: "no document could hold it", with: map[string]string{"MAX_DOCUMENT_BYTES": "4KiB"}},
 		{name: "MAX_DOCUMENT_BYTES", value: "8MiB", want: "at most BUFFER_BYTES", with: map[string]string{"BUFFER_BYTES": "4MiB"}},
-		{name: "SCHEMA_REGISTRY_URL", value: "https://r", want: "not supported"},
-		{name: "SCHEMA_REGISTRY_PASSWORD_FILE", value: "/p", want: "not supported", blamed: "SCHEMA_REGISTRY_PASSWORD"},
+		{name: "SCHEMA_REGISTRY_URL", value: "https://r/apis/ccompat/v7", want: ""},
+		{name: "SCHEMA_REGISTRY_URL", value: "r:8081", want: "want https://"},
+		{name: "SCHEMA_REGISTRY_URL", value: "https://u:p@r", want: "user information"},
+		{name: "SCHEMA_REGISTRY_URL", value: "https://r?x=1", want: "perhaps a path"},
+		{name: "SCHEMA_REGISTRY_PASSWORD_FILE", value: "/p", want: "required where", blamed: "SCHEMA_REGISTRY_URL"},
 		{name: "ADMIN_ADDR", value: "9090", want: "host:port"},
 		{name: "ADMIN_ADDR", value: "127.0.0.1:0", want: ""},
 		{name: "LOG_LEVEL", value: "trace", want: "debug, info, warn or error"},
@@ -443,7 +446,7 @@ func TestNoRawIsNotTheDefaultRaw(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := s.config(); got.RawBytes >= 0 || got.SeverityDefault == nil || *got.SeverityDefault != 0 {
+	if got := s.Transform.config(); got.RawBytes >= 0 || got.SeverityDefault == nil || *got.SeverityDefault != 0 {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -40,12 +40,15 @@ func (f *streamsFile) check() (found problems) {
 }
 
 // byTopic returns what the package transform takes for the records of a topic; changes are made for all topics.
-func (s transformSettings) byTopic(changes ...func(*transform.Settings)) func(topic string) *transform.Settings {
-	base := s.config()
+func (s settings) byTopic(changes ...func(*transform.Settings)) func(topic string) *transform.Settings {
+	base := s.Transform.config()
+	if s.Registry.opened != nil {
+		base.Schemas = s.Registry.opened.Schema
+	}
 	for _, change := range changes {
 		change(base)
 	}
-	return s.StreamsFile.streams.Over(base)
+	return s.Transform.StreamsFile.streams.Over(base)
 }
 
 // strangers are the topics that STREAMS_FILE names and that are not consumed: one that is misspelt there keeps the settings

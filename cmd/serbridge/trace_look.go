@@ -90,8 +90,9 @@ func (t *tracer) lookAtRecord(ctx context.Context, f *traced) error {
 			return nil
 		}
 		f.there, f.record = "", k
-		f.result = format.Transform(t.input(k))
-		return nil
+		var err error
+		f.result, err = t.settings.Registry.reading(ctx, func() transform.Result { return format.Transform(t.input(k)) })
+		return err
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,6 +86,7 @@ type transformer struct {
 
 	report   *mappingReport // nil: the documents are printed
 	settings *transform.Settings
+	registry registrySettings
 	out      *bufio.Writer
 	seen     struct{ records, documents, rejected int }
 	skipped  map[string]int
@@ -101,6 +103,7 @@ func (t *transformer) run(files []string) error {
 	if err != nil {
 		return err
 	}
+	t.registry = s.Registry
 	t.settings, t.out, t.skipped = s.byTopic()(t.asTopic), bufio.NewWriterSize(t.stdout, 64<<10), make(map[string]int)
 	if t.against != "" {
 		if t.report, err = t.newReport(s); err != nil {
@@ -239,12 +242,13 @@ func (t *transformer) record(file string, line int64, value []byte, tooLong bool
 	if t.report != nil && !tooLong {
 		now := time.Now()
 		in := transform.Input{Value: value, Topic: file, Offset: line, Timestamp: now, Now: now, Settings: t.settings}
-		return t.report.add(in, fmt.Sprintf("%s:%d", file, line))
+		return t.report.add(context.Background(), in, // a signal ends the process
+			fmt.Sprintf("%s:%d", file, line))
 	}
 	o := outcome{File: file, Line: line}
 	if tooLong {
 		o.Reject = &rejection{Reason: "record_too_large", Detail: fmt.Sprintf("longer than %s", size(maxRecordBytes))}
-	} else if err := o.transform(value, t.settings); err != nil {
+	} else if err := o.transform(value, t); err != nil {
 		return err
 	}
 	t.count(o)
@@ -260,11 +264,13 @@ func (t *transformer) record(file string, line int64, value []byte, tooLong bool
 }
 
 // transform fills in what became of value. Now is taken for Kafka's timestamp too.
-func (o *outcome) transform(value []byte, settings *transform.Settings) error {
+func (o *outcome) transform(value []byte, t *transformer) error {
 	now := time.Now()
-	result := format.Transform(transform.Input{
-		Value: value, Topic: o.File, Offset: o.Line, Timestamp: now, Now: now, Settings: settings,
-	})
+	in := transform.Input{Value: value, Topic: o.File, Offset: o.Line, Timestamp: now, Now: now, Settings: t.settings}
+	result, err := t.registry.reading(context.Background(), func() transform.Result { return format.Transform(in) }) // a signal ends the process
+	if err != nil {
+		return fmt.Errorf("transform %s, line %d: %w", o.File, o.Line, err)
+	}
 	o.Format, o.Skipped = result.Format, string(result.Skip)
 	for _, repair := range result.Repairs {
 		o.Repairs = append(o.Repairs, string(repair))

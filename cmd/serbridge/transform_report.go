@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -21,8 +22,9 @@ type mappingReport struct {
 	Examples  map[string]string `json:"reject_examples"`    // of each reason, the first
 	Against   *comparison       `json:"against,omitempty"`
 
-	other func(transform.Input) transform.Result // nil: nothing is compared
-	ours  string                                 // how the names of our namespace begin
+	other    func(transform.Input) transform.Result // nil: nothing is compared
+	registry registrySettings
+	ours     string // how the names of our namespace begin
 }
 
 // mostNames bounds how many fields, words or outcomes are told apart: a record may name its own.
@@ -39,8 +41,8 @@ func countName(names map[string]int, name string) {
 	names[name]++
 }
 
-func newMappingReport(s transformSettings, other func(transform.Input) transform.Result) *mappingReport {
-	r := &mappingReport{findings: newFindings(), other: other, ours: s.customNames(),
+func newMappingReport(s settings, other func(transform.Input) transform.Result) *mappingReport {
+	r := &mappingReport{findings: newFindings(), other: other, registry: s.Registry, ours: s.Transform.customNames(),
 		Fields: make(map[string]int), Defaulted: make(map[string]int), Examples: make(map[string]string)}
 	if other != nil {
 		r.Against = newComparison(r.ours)
@@ -49,10 +51,13 @@ func newMappingReport(s transformSettings, other func(transform.Input) transform
 }
 
 // add takes in one record; where is its place, in words.
-func (r *mappingReport) add(in transform.Input, where string) error {
+func (r *mappingReport) add(ctx context.Context, in transform.Input, where string) error {
 	r.Records++
 	r.Bytes += int64(len(in.Value))
-	result := format.Transform(in)
+	result, err := r.registry.reading(ctx, func() transform.Result { return format.Transform(in) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
 	if err := r.result(result, r.document); err != nil {
 		return fmt.Errorf("look into the document of %s: %w", where, err)
 	}

@@ -42,7 +42,7 @@ func (t *transformer) check(cmd *cobra.Command, files []string) error {
 }
 
 // newReport reads the other mappings, if there are any to compare with.
-func (t *transformer) newReport(s transformSettings) (*mappingReport, error) {
+func (t *transformer) newReport(s settings) (*mappingReport, error) {
 	if t.against == "" {
 		return newMappingReport(s, nil), nil
 	}
@@ -82,7 +82,7 @@ func (t *transformer) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if t.report, err = t.newReport(s.Transform); err != nil {
+	if t.report, err = t.newReport(s); err != nil {
 		return err
 	}
 	log := slog.New(red.Handler(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelError})))
@@ -90,7 +90,7 @@ func (t *transformer) live(ctx context.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
-	t.settings = s.Transform.byTopic()(t.topic)
+	t.settings = s.byTopic()(t.topic)
 	if err := t.readNewest(ctx, options); err != nil {
 		return t.liveFault(err, red)
 	}
@@ -120,7 +120,7 @@ func (t *transformer) readNewest(ctx context.Context, options []kgo.Opt) error {
 	for _, s := range spans {
 		err := log.Read(ctx, s, func(k *kgo.Record) error {
 			progress.add(1)
-			return t.liveRecord(k)
+			return t.liveRecord(ctx, k)
 		})
 		if err != nil {
 			return err
@@ -129,14 +129,14 @@ func (t *transformer) readNewest(ctx context.Context, options []kgo.Opt) error {
 	return nil
 }
 
-func (t *transformer) liveRecord(k *kgo.Record) error {
+func (t *transformer) liveRecord(ctx context.Context, k *kgo.Record) error {
 	if k.Attrs.IsControl() { // the marker of a transaction, and no record
 		return nil
 	}
 	t.report.span(k.Timestamp)
 	in := transform.Input{Value: k.Value, Topic: k.Topic, Partition: k.Partition, Offset: k.Offset, Timestamp: k.Timestamp,
 		Now: time.Now(), Settings: t.settings}
-	return t.report.add(in, fmt.Sprintf("%s:%d:%d", k.Topic, k.Partition, k.Offset))
+	return t.report.add(ctx, in, fmt.Sprintf("%s:%d:%d", k.Topic, k.Partition, k.Offset))
 }
 
 // lastOffsets are the last n offsets of a topic, spread evenly over its partitions; what short ones lack, the others give.
