@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/frontier"
+	"serbridge/transform/codec"
 )
 
 // BUFFER_BYTES is divided among what holds records: our queue (with what is
@@ -142,7 +143,7 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 		case k.Attrs.IsControl():
 			f.Settle(k.Offset, 0)
 		default:
-			rs = append(rs, &record{p: p, k: own(k), size: size, at: now})
+			rs = append(rs, &record{p: p, k: own(k), size: size + codec.Expansion(k.Value), at: now})
 		}
 	}
 	b.metrics.received.WithLabelValues(p.topic).Add(float64(len(rs)))

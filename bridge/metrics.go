@@ -160,7 +160,7 @@ var (
 	exposureDesc  = desc("exposure_documents", "Room held under MAX_REPEATS: documents that a crash now could repeat, and those about to be sent.")
 	waitingDesc   = desc("exposure_waiting", "Records that wait for room under MAX_REPEATS.")
 	queuedDesc    = desc("records_in_memory", "Records received and not ended.")
-	bytesDesc     = desc("records_in_memory_bytes", "Bytes of these.")
+	bytesDesc     = desc("records_in_memory_bytes", "Bytes of these, and of what compressed and framed ones may expand to.")
 	gateDesc      = desc("gate_closed", "1 while the gate is closed, by reason.", "reason")
 	limitDesc     = desc("concurrency_limit", "Attempts that may be on the wire.")
 	flightDesc    = desc("in_flight", "Attempts on the wire.")

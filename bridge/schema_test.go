@@ -1,8 +1,12 @@
 package bridge_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -100,5 +104,49 @@ func TestHoldWithoutARegistryHolds(t *testing.T) {
 			t.Errorf("lag %d", lag)
 		}
 		m.expectNotReady("no schema registry is configured")
+	})
+}
+
+// What is compressed takes room for all that it may hold, and more than the whole buffer if need be: then it goes alone.
+func TestPackedRecordsGoThroughASmallBuffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{})
+		w.produceTo(topic, 0, 60, func(i int) []byte {
+			var b bytes.Buffer
+			z := gzip.NewWriter(&b)
+			for range 30_000 / 16 { // text that does not compress, so that the record is large
+				fmt.Fprintf(z, "%016x\n", rand.Uint64())
+			}
+			if i%2 == 0 {
+				b.Reset()
+				z.Reset(&b)
+			}
+			z.Write(detection(i)) //nolint:errcheck // into memory
+			if err := z.Close(); err != nil {
+				t.Error(err)
+			}
+			return b.Bytes()
+		})
+		w.start(func(c *bridge.Config) { c.BufferBytes = 4 << 20; c.RejectBrake = -1 })
+		w.settled(2 * time.Minute)
+		if l := w.api.Ledger(); l.Distinct != 30 || len(w.letters()) != 30 {
+			t.Errorf("%d stored, %d dead letters", l.Distinct, len(w.letters()))
+		}
+	})
+}
+
+// During an outage the records of a topic fill the buffer by what may come of them, and not by their few bytes.
+func TestPackedRecordsFillTheBufferByWhatMayComeOfThem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s schemas // which is away
+		w := newWorld(t, worldConfig{})
+		w.produceTo(topic, 0, 2000, framed)
+		m := w.start(func(c *bridge.Config) { s.configure(c); c.BufferBytes = 4 << 20 })
+		time.Sleep(time.Minute)
+		if n := m.metric("records_in_memory"); n == 0 || n > 4<<20/(16<<10) {
+			t.Errorf("%v records of at most 16 KiB each in a buffer of 4 MiB", n)
+		}
 	})
 }

@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"bridge/stellar":             {"bridge/secret"},
 	"bridge/stellar/stellartest": {},
 	"bridge": {"bridge/admin", "bridge/deadletter", "bridge/frontier", "bridge/kafka", "bridge/stellar", "bridge/turns",
-		"transform", "transform/format"},
+		"transform", "transform/codec", "transform/format"},
 	"bridge/audit":    {"bridge/backfill", "bridge/deadletter", "bridge/receipt", "bridge/stellar", "transform", "transform/format"},
 	"bridge/backfill": {"bridge", "bridge/deadletter", "bridge/frontier", "bridge/receipt", "transform"},
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -242,4 +243,34 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%d bytes, %v, %+v", len(text), hold, reject)
 		}
 	})
+}
+
+// Whoever holds records takes room for what Decode may make of them: it must never be more than was said.
+func TestExpansionIsWhatDecodeMayMake(t *testing.T) {
+	for name, tc := range map[string]struct {
+		value []byte
+		want  int
+	}{
+		"nothing": {nil, 0}, "text": {[]byte(alert), 0}, "a zero alone": {[]byte{0}, 0},
+		"gzip": {gzipped(t, []byte(alert)), leastAllowed}, "frame": {framedValue(1, make([]byte, 1000)...), 100 * 1005},
+		"container": {objectContainer(t, "a"), 100 * len(objectContainer(t, "a"))}, "large": {zstded(t, randomText(1<<20)), mostAllowed},
+	} {
+		if got := Expansion(tc.value); got != tc.want {
+			t.Errorf("%s: got %d, want %d", name, got, tc.want)
+		}
+	}
+	inner := objectContainer(t, strings.Repeat("x", 90_000)) // a hundredth of itself
+	value := gzipped(t, inner)
+	if text, _, reject := Decode(&transform.Input{Value: value}); len(text) > Expansion(value) || text == nil && reject.Reason == "" {
+		t.Errorf("%d bytes of %d, wrapped twice: %+v", len(text), len(value), reject)
+	}
+}
+
+func randomText(n int) []byte {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range b {
+		b[i] = byte(' ' + r.IntN(90))
+	}
+	return b
 }

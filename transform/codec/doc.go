@@ -7,6 +7,7 @@
 //
 // # What is bounded
 //
-// What a value expands to, in each step, is at most 100 times its size (or 64 KiB, if that is more) and 16 MiB. What would
-// be more is refused (expands_too_far), and not unpacked further than to there.
+// What a value expands to is at most 100 times its size (or 16 KiB, if that is more) and 16 MiB, whatever it is wrapped in. What
+// would be more is refused (expands_too_far), and not unpacked further than to there. The bridge takes as much of its
+// BUFFER_BYTES for such a record (Expansion), for what it says of itself cannot be believed.
 package codec

@@ -14,7 +14,7 @@ const frameBytes = 5
 func isFramed(value []byte) bool { return len(value) > frameBytes && value[0] == 0 }
 
 // framed reads a value by the schema that it names.
-func framed(value []byte, settings *transform.Settings) ([]byte, *transform.Hold, *transform.Reject) {
+func framed(value []byte, settings *transform.Settings, most int) ([]byte, *transform.Hold, *transform.Reject) {
 	id := binary.BigEndian.Uint32(value[1:])
 	if settings == nil || settings.Schemas == nil {
 		return nil, nil, &transform.Reject{Reason: transform.UnknownSchema,
@@ -29,7 +29,7 @@ func framed(value []byte, settings *transform.Settings) ([]byte, *transform.Hold
 	case schema == nil:
 		return nil, &transform.Hold{SchemaID: id}, nil
 	}
-	text, err := schema(value[frameBytes:], allowed(value))
+	text, err := schema(value[frameBytes:], most)
 	if err != nil {
 		return nil, nil, reject(fmt.Sprintf("value of schema %d", id), err)
 	}
