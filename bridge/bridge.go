@@ -237,6 +237,7 @@ func New(cfg Config) (*Bridge, error) {
 	b.unpacker = unpacker
 	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare, cfg.MaxInFlight)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
+	b.gate.spare = b.exposure.GrantSpare
 	b.gate.opens = b.slots.restart
 	b.metrics = newMetrics(b)
 	if cfg.Topics[0][0] == '^' {

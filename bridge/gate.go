@@ -36,7 +36,8 @@ type gate struct {
 	// newcomer asks the exposure to let one record beyond the room through;
 	// nil means there is none.
 	newcomer func() bool
-	opens    func() // called with mu held, before those who wait are let go; must not block
+	spare    func() bool // likewise, but only while nobody else may go; nil: none
+	opens    func()      // called with mu held, before those who wait are let go; must not block
 	changed  func(closed bool, why stellar.Answer)
 
 	mu      sync.Mutex
@@ -416,10 +417,10 @@ func (g *gate) next(now time.Time) time.Duration {
 	g.mu.Lock()
 	s := g.turn()
 	beside := g.canary != nil
-	if !g.closed && s != nil && g.newcomer != nil {
+	if !g.closed && s != nil && g.spare != nil {
 		// They wait for company, which may be waiting for the room they hold.
 		g.mu.Unlock()
-		g.newcomer()
+		g.spare()
 		return time.Second
 	}
 	if !g.closed || beside && !g.mayGoBeside(s) {

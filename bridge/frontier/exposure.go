@@ -206,6 +206,17 @@ func (e *Exposure) Share(several bool) {
 func (e *Exposure) GrantLast() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.grantLast()
+}
+
+// GrantSpare is GrantLast while all but the last unit is taken: what topics leave to others stays theirs.
+func (e *Exposure) GrantSpare() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.taken() >= e.ordinary() && e.grantLast()
+}
+
+func (e *Exposure) grantLast() bool {
 	if e.taken() >= e.max {
 		return false
 	}
