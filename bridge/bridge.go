@@ -238,7 +238,7 @@ func New(cfg Config) (*Bridge, error) {
 	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare, cfg.MaxInFlight)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
 	b.gate.spare = b.exposure.GrantSpare
-	b.gate.opens = b.slots.restart
+	b.gate.turned = b.slots.restart
 	b.metrics = newMetrics(b)
 	if cfg.Topics[0][0] == '^' {
 		re, err := regexp.Compile(cfg.Topics[0])
@@ -400,7 +400,6 @@ func (b *Bridge) leaveConsumer(ctx context.Context, visitor *kgo.Client, id stri
 }
 
 func (b *Bridge) gateChanged(closed bool, why stellar.Answer) {
-	b.slots.restart()
 	if closed {
 		b.troubles.begin("gate", "gate closed: "+explain(why), "reason", why.Reason)
 		return

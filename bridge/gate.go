@@ -37,7 +37,7 @@ type gate struct {
 	// nil means there is none.
 	newcomer func() bool
 	spare    func() bool // likewise, but only while nobody else may go; nil: none
-	opens    func()      // called with mu held, before those who wait are let go; must not block
+	turned   func()      // called with mu held when it has closed or opens, before anybody is let go; must not block
 	changed  func(closed bool, why stellar.Answer)
 
 	mu      sync.Mutex
@@ -98,7 +98,7 @@ type ticket struct {
 func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
 	return &gate{
 		newcomer: newcomer,
-		opens:    func() {},
+		turned:   func() {},
 		changed:  changed,
 		failing:  make(map[*document]struct{}),
 		topics:   make(map[string]*standing),
@@ -336,7 +336,7 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 	}
 	g.closed, g.reason, g.canary, g.beside = false, "", nil, false
 	g.closure++
-	g.opens() // first: those let go must find the concurrency at 1, not at that of before
+	g.turned() // first: those let go must find the concurrency at 1, not at that of before
 	g.news = append(g.news, change{})
 	for _, s := range g.topics {
 		for _, w := range s.waiting {
@@ -352,6 +352,7 @@ func (g *gate) close(a stellar.Answer, now time.Time) {
 	g.canary, g.beside = nil, false
 	g.toAll = a.Effect == stellar.EffectCloses
 	clear(g.failing)
+	g.turned()
 	g.wait = fullJitter(mostWait)
 	g.notYet = time.Time{}
 	g.delay(now, a.RetryAfter)

@@ -256,7 +256,7 @@ func TestThoseLetGoFindTheConcurrencyAtOne(t *testing.T) {
 		var g *gate
 		early := 0
 		g = newGate(nil, func(bool, stellar.Answer) {})
-		g.opens = func() { // with the gate's lock held
+		g.turned = func() { // with the gate's lock held
 			for _, w := range g.waiters() {
 				early += len(w.leave)
 			}

@@ -270,7 +270,7 @@ func deliverTo(t *testing.T, a *api, lasting time.Duration) {
 	defer cancel()
 	s := newSlots(64)
 	g := newGate(nil, func(bool, stellar.Answer) {})
-	g.opens = s.restart
+	g.turned = s.restart
 	a.begun = time.Now()
 	var all sync.WaitGroup
 	all.Go(func() { g.run(ctx) })
