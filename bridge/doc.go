@@ -24,7 +24,8 @@
 //	            registered with its partition's frontier, then queued
 //	dispatch    takes them in turn, topic by topic and partition by partition, a
 //	            goroutine each
-//	deliver     transforms the record into documents, each delivered for itself
+//	deliver     transforms the record into documents, each delivered for itself;
+//	            while the schema that it names cannot be read, it waits
 //	attempt     room in the exposure, then the gate's leave, a slot, the
 //	            authorization, a token of the rate; one last look; one POST
 //	weigh       the answer's verdict: delivered; tried again after a backoff;

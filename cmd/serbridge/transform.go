@@ -42,7 +42,8 @@ With --as-topic, what STREAMS_FILE says of that topic holds for all of them, as 
 
 Documents go to standard output, one a line; what is rejected goes to standard error, with the
 reason. Exit code 1 if a record, or a part of one, was rejected or a file could not be read. The
-settings of the section Transform apply (serbridge help settings).
+settings of the sections Transform and Schema registry apply (serbridge help settings). Compressed, Avro
+and framed records are no lines: they want --whole-file, or --topic.
 
 With --json there is one object for each record on standard output instead: file, line, format, and
 documents (a list), reject (reason, field, detail) or skipped (why). A record with several
