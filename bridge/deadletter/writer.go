@@ -132,10 +132,11 @@ func (w *Writer) Write(ctx context.Context, l Letter) error {
 	err := w.writeLargest(ctx, l)
 	if errors.Is(err, kerr.InvalidTimestamp) {
 		// The topic bounds timestamps and will never take this one: the letter goes in with the time of writing and says so.
-		w.log.WarnContext(ctx, "the dead-letter topic refuses the record's timestamp", w.attrs(l)...)
 		l.Detail = cut(l.Detail, maxDetail/2) + " (timestamp refused by the topic: " + l.Timestamp.UTC().Format(time.RFC3339Nano) + ")"
 		l.Timestamp = time.Time{}
-		err = w.writeLargest(ctx, l)
+		if err = w.writeLargest(ctx, l); err == nil {
+			w.log.WarnContext(ctx, "the dead-letter topic refuses the record's timestamp: written with the time of now", w.attrs(l)...)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write dead letter of %s/%d offset %d: %w", l.Topic, l.Partition, l.Offset, w.explain("produce to", err))
@@ -149,8 +150,10 @@ func (w *Writer) writeLargest(ctx context.Context, l Letter) error {
 	if !isTooLarge(err) {
 		return err
 	}
-	w.log.WarnContext(ctx, "dead letter is too large for its topic: written without the record's headers; raise max.message.bytes", w.attrs(l)...)
 	err = w.writeForm(ctx, l.bare)
+	if err == nil {
+		w.log.WarnContext(ctx, "dead letter is too large for its topic: written without the record's headers; raise max.message.bytes", w.attrs(l)...)
+	}
 	if !isTooLarge(err) {
 		return err
 	}
