@@ -8,7 +8,7 @@ const (
 	// of all processor time.
 	rarely = 400 // percent that the heap may grow
 	// beside is what a member holds beside records.
-	beside = 8 << 20
+	beside = 6 << 20
 )
 
 // TuneHeap has the garbage collector come rarely while there is little to
