@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,16 +156,19 @@ func TestExposureNeverExceedsTheBoundByMoreThanARecord(t *testing.T) {
 			e.Share(random.IntN(2) == 0)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+			var mu sync.Mutex
 			var held []int
 			for range 200 {
 				switch random.IntN(4) {
 				case 0:
+					mu.Lock()
 					if i := len(held) - 1; i >= 0 {
 						j := random.IntN(len(held))
 						held[i], held[j] = held[j], held[i]
 						e.Release("t", held[i])
 						held = held[:i]
 					}
+					mu.Unlock()
 				case 1:
 					e.GrantLast()
 				default:
@@ -174,16 +178,21 @@ func TestExposureNeverExceedsTheBoundByMoreThanARecord(t *testing.T) {
 					}
 					go func() {
 						if e.AcquireAtBase(ctx, "t", n, true, func() bool { return base }) == nil {
+							mu.Lock()
 							held = append(held, n)
+							mu.Unlock()
 						}
 					}()
 				}
 				synctest.Wait()
-				if one := e.held.One; one > bound {
+				e.mu.Lock()
+				one := e.held.One
+				e.mu.Unlock()
+				if one > bound {
 					t.Fatalf("seed %d: records of one document hold %d, the bound is %d", seed, one, bound)
 				}
 				if e.Held() >= bound+largest {
-					t.Fatalf("seed %d: %+v held, bound %d, records of up to %d", seed, e.held, bound, largest)
+					t.Fatalf("seed %d: %d held, bound %d, records of up to %d", seed, e.Held(), bound, largest)
 				}
 			}
 		})
