@@ -17,8 +17,9 @@ type Yield struct {
 	Patience time.Duration                  // how far behind the live group may be
 	Say      func(held bool, behind string) // is told when the run is held and when it goes on; may be nil
 
-	mu   sync.Mutex
-	held chan struct{} // closed when the run may go on; nil: it may
+	mu     sync.Mutex
+	looked chan struct{} // closed after the first look
+	held   chan struct{} // closed when the run may go on; nil: it may
 }
 
 // lookEvery is how often the live group is looked at.
@@ -28,18 +29,30 @@ const lookEvery = 5 * time.Second
 func (y *Yield) Watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	first := sync.OnceFunc(func() { close(y.firstLook()) })
+	defer first()
 	for {
 		look, cancel := context.WithTimeout(ctx, lookEvery)
 		if behind, err := y.behind(look, time.Now()); err == nil {
 			y.set(behind)
 		}
 		cancel()
+		first()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func (y *Yield) firstLook() chan struct{} {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.looked == nil {
+		y.looked = make(chan struct{})
+	}
+	return y.looked
 }
 
 func (y *Yield) set(behind string) {
@@ -58,8 +71,13 @@ func (y *Yield) set(behind string) {
 	}
 }
 
-// Begin waits while the run is held. It is the bridge's Config.Begin.
+// Begin waits for the first look of Watch, and while the run is held. It is the bridge's Config.Begin.
 func (y *Yield) Begin(ctx context.Context) error {
+	select {
+	case <-y.firstLook():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	y.mu.Lock()
 	held := y.held
 	y.mu.Unlock()
