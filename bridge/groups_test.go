@@ -46,7 +46,7 @@ func TestRebalanceUnderLoadLosesAndRepeatsNothing(t *testing.T) {
 }
 
 func comeAndGo(t *testing.T, protocol string, failing bool, parts int) {
-	const documents = 4000
+	const documents = 6000 // more than can be delivered while they come and go, however long they drain
 	w := newWorld(t, worldConfig{partitions: 6, api: lively})
 	w.produceTo(topic, 0, documents/parts, func(i int) []byte { return bundle(i, parts) })
 	join := func() *member { return w.start(func(c *bridge.Config) { c.Protocol = protocol; c.RateLimit = 300 }) }
