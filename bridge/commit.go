@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"serbridge/bridge/frontier"
+	"serbridge/bridge/pause"
 )
 
 type counter struct{ atomic.Int64 }
@@ -328,7 +329,7 @@ func (b *Bridge) commitBefore(deadline time.Time, ps []*partition) error {
 		if len(ps) == 0 {
 			return lost.any()
 		}
-		if !longMap && pause(ctx, wait.NextBackOff()) != nil {
+		if !longMap && pause.For(ctx, wait.NextBackOff()) != nil {
 			return refused.any()
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/frontier"
+	"serbridge/bridge/pause"
 	"serbridge/transform/codec"
 )
 
@@ -88,7 +89,7 @@ func (b *Bridge) pollOnce(ctx context.Context, room int) (more bool) {
 		b.tend()
 	}
 	if failed && fs.Empty() {
-		_ = pause(pctx, 250*time.Millisecond) // a fetch that fails at once would be repeated at once
+		_ = pause.For(pctx, 250*time.Millisecond) // a fetch that fails at once would be repeated at once
 	}
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
 )
@@ -283,7 +284,7 @@ func (b *Bridge) backOff(d *document, a stellar.Answer) error {
 	}
 	wait := a.RetryAfter + d.backoff.NextBackOff()
 	d.r.freeHand()
-	return d.r.wait(func(ctx context.Context) error { return pause(ctx, wait) })
+	return d.r.wait(func(ctx context.Context) error { return pause.For(ctx, wait) })
 }
 
 // ambiguous ends a document that was sent as often as it may be and that may
@@ -409,7 +410,7 @@ func (b *Bridge) write(r *record, l deadletter.Letter) error {
 		if r.risks() {
 			ctx = r.p.ctx
 		}
-		if err := pause(ctx, wait.NextBackOff()); err != nil {
+		if err := pause.For(ctx, wait.NextBackOff()); err != nil {
 			return err
 		}
 	}

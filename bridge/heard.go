@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"serbridge/bridge/pause"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -72,7 +74,7 @@ func (h *heard) await(ctx context.Context) error {
 			if trusted <= 0 {
 				return nil
 			}
-			if err := pause(ctx, trusted); err != nil {
+			if err := pause.For(ctx, trusted); err != nil {
 				return err
 			}
 			continue

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
 	"serbridge/transform/format"
@@ -118,7 +119,7 @@ func (b *Bridge) awaitSchema(r *record, id uint32, next *backoff.ExponentialBack
 	}
 	if r.ctx().Err() == nil {
 		b.troubles.begin("schemas", fmt.Sprintf("records wait for their schema, their offsets are held: %v", err))
-		err = r.wait(func(ctx context.Context) error { return pause(ctx, next.NextBackOff()) })
+		err = r.wait(func(ctx context.Context) error { return pause.For(ctx, next.NextBackOff()) })
 	}
 	if err != nil {
 		b.troubles.drop("schemas") // whoever still waits says so again
@@ -184,7 +185,7 @@ func (b *Bridge) finish(r *record, o *Outcome) error {
 			return context.Cause(r.p.ctx)
 		}
 		b.troubles.begin("outcomes", "what became of records is not taken in, their offsets are held: "+explainKafka(err))
-		if err := pause(r.p.ctx, wait.NextBackOff()); err != nil {
+		if err := pause.For(r.p.ctx, wait.NextBackOff()); err != nil {
 			return err
 		}
 	}

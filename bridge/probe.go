@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"serbridge/bridge/frontier"
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
 )
@@ -86,7 +87,7 @@ func (b *Bridge) probe(d *document) (stored bool, err error) {
 	for {
 		stored, known := false, false
 		err := d.r.wait(func(ctx context.Context) (err error) {
-			if err := pause(ctx, time.Until(d.maySince.Add(b.cfg.ProbeWait))); err != nil {
+			if err := pause.For(ctx, time.Until(d.maySince.Add(b.cfg.ProbeWait))); err != nil {
 				return err
 			}
 			stored, known, err = b.ask(ctx, d)
@@ -95,7 +96,7 @@ func (b *Bridge) probe(d *document) (stored bool, err error) {
 		if err != nil || known {
 			return stored, err
 		}
-		if err := d.r.wait(func(ctx context.Context) error { return pause(ctx, wait.NextBackOff()) }); err != nil {
+		if err := d.r.wait(func(ctx context.Context) error { return pause.For(ctx, wait.NextBackOff()) }); err != nil {
 			return false, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/frontier"
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 )
 
@@ -224,7 +225,7 @@ func TestWaitOutlivesTheDrainOfARecordThatStartedMeanwhile(t *testing.T) {
 		waits := 0
 		done := make(chan error, 1)
 		go func() {
-			done <- r.wait(func(ctx context.Context) error { waits++; return pause(ctx, time.Hour) })
+			done <- r.wait(func(ctx context.Context) error { waits++; return pause.For(ctx, time.Hour) })
 		}()
 		synctest.Wait()
 		send(r, &document{r: r}, stored) // its other document
@@ -403,7 +404,7 @@ func carryDocument(b *Bridge, d *document, rng *rand.Rand) error {
 			}
 		}
 		wait := time.Duration(rng.IntN(300)) * time.Millisecond
-		if err := d.r.wait(func(ctx context.Context) error { return pause(ctx, wait) }); err != nil {
+		if err := d.r.wait(func(ctx context.Context) error { return pause.For(ctx, wait) }); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 )
 
@@ -311,7 +312,7 @@ func deliverOne(ctx context.Context, g *gate, s *slots, a *api) {
 		if answer.Verdict == stellar.Delivered {
 			return
 		}
-		if pause(ctx, max(wait.NextBackOff(), answer.RetryAfter)) != nil {
+		if pause.For(ctx, max(wait.NextBackOff(), answer.RetryAfter)) != nil {
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"serbridge/bridge/kafka"
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 )
 
@@ -44,7 +45,7 @@ func (b *Bridge) meet(ctx context.Context) error {
 			b.cluster = cluster // read without a lock by all who transform, who start later
 			return nil
 		}
-		if err := pause(ctx, wait.NextBackOff()); err != nil {
+		if err := pause.For(ctx, wait.NextBackOff()); err != nil {
 			return err
 		}
 	}
@@ -177,7 +178,7 @@ func (b *Bridge) watch(ctx context.Context) {
 		if !credentials {
 			credentials = b.lookAtCredentials(ctx)
 		}
-		if pause(ctx, toMark(time.Now())) != nil {
+		if pause.For(ctx, toMark(time.Now())) != nil {
 			return
 		}
 		b.lookAtBacklog(ctx)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 )
 
@@ -40,7 +41,7 @@ func (x *Index) Find(ctx context.Context, by stellar.Field, value string) (found
 		if !heals || try == searchTries {
 			return nil, fmt.Errorf("search Stellar Cyber for %s: %w", by, err)
 		}
-		if err := pause(ctx, max(after, rand.N(rest))); err != nil {
+		if err := pause.For(ctx, max(after, rand.N(rest))); err != nil {
 			return nil, err
 		}
 		rest = min(2*rest, longestRest)
@@ -70,15 +71,3 @@ func (x *Index) once(ctx context.Context, by stellar.Field, value string) (found
 }
 
 func mayHeal(status int) bool { return status == 0 || status == 429 || status >= 500 }
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}

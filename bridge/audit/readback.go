@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
 	"serbridge/transform/format"
@@ -150,7 +151,7 @@ func (b *ReadBack) search(ctx context.Context, s *searched) {
 func (b *ReadBack) find(ctx context.Context, s *searched, p *searchedPart) (Copies, error) {
 	found, err := b.Index.Find(ctx, stellar.ByDeliveryKey, p.key)
 	if early := time.Until(b.Shown); err == nil && len(found) == 0 && early > 0 {
-		if err = pause(ctx, early); err == nil {
+		if err = pause.For(ctx, early); err == nil {
 			found, err = b.Index.Find(ctx, stellar.ByDeliveryKey, p.key)
 		}
 	}

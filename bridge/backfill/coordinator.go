@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"serbridge/bridge/pause"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -22,11 +24,7 @@ func coordinated(ctx context.Context, ask func() error) error {
 		if !noCoordinator(err) || try == coordinatorTries {
 			return err
 		}
-		timer := time.NewTimer(coordinatorRest/4 + rand.N(coordinatorRest*3/4))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause.For(ctx, coordinatorRest/4+rand.N(coordinatorRest*3/4)) != nil {
 			return err // says more than that the time is over
 		}
 	}

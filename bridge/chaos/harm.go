@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar/stellartest"
 )
 
@@ -75,20 +76,11 @@ func (w *world) produceFor(ctx context.Context, d time.Duration) error {
 		if err := w.produce(ctx, max(1, w.o.rate/int(time.Second/step))); err != nil {
 			return err
 		}
-		if err := sleep(ctx, step); err != nil {
+		if err := pause.For(ctx, step); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (w *world) kill(_ context.Context, rng *rand.Rand) error {
@@ -177,7 +169,7 @@ func (w *world) cutBroker(ctx context.Context, rng *rand.Rand) error {
 	}
 	w.kills += len(w.members)
 	w.valve.close()
-	err := sleep(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
+	err := pause.For(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
 	w.valve.open()
 	return err
 }
@@ -189,7 +181,7 @@ func (w *world) freezeBrokerBriefly(ctx context.Context, rng *rand.Rand) error {
 		return nil
 	}
 	defer w.thawBroker()
-	return sleep(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
+	return pause.For(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
 }
 
 func (w *world) cutAPI(ctx context.Context, rng *rand.Rand) error {
@@ -224,7 +216,7 @@ func (w *world) settle(ctx context.Context) error {
 		if err == nil && left == 0 {
 			return nil
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}

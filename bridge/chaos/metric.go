@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"serbridge/bridge/pause"
 )
 
 // freeAddr is a loopback address that nobody listens on.
@@ -52,7 +54,7 @@ func (m *member) still(ctx context.Context) error {
 			return nil
 		}
 		last = n
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := pause.For(ctx, time.Second); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar/stellartest"
 )
 
@@ -54,7 +55,7 @@ func (w *world) proveKills(ctx context.Context, rng *rand.Rand) error {
 		}
 		mood := brokerMoods[i%len(brokerMoods)]
 		better := w.worsen(ctx, mood.name)
-		if err := sleep(ctx, time.Duration(rng.Int64N(int64(mood.most)))); err != nil {
+		if err := pause.For(ctx, time.Duration(rng.Int64N(int64(mood.most)))); err != nil {
 			return err
 		}
 		k, err := w.killMeasured(ctx, rng.IntN(len(w.members)), better)
@@ -81,9 +82,9 @@ func (w *world) worsen(ctx context.Context, mood string) (better func()) {
 			defer close(ended)
 			for ctx.Err() == nil {
 				w.freezeBroker()
-				_ = sleep(ctx, 300*time.Millisecond)
+				_ = pause.For(ctx, 300*time.Millisecond)
 				w.thawBroker()
-				_ = sleep(ctx, 30*time.Millisecond)
+				_ = pause.For(ctx, 30*time.Millisecond)
 			}
 		}()
 		return func() { stop(); <-ended }
@@ -218,7 +219,7 @@ func (w *world) proveExposure(ctx context.Context, rng *rand.Rand) error {
 		}
 		mood := []string{"answers at once", "answers nothing"}[i%2]
 		better := w.worsen(ctx, mood)
-		if err := sleep(ctx, time.Duration(rng.IntN(200))*time.Millisecond); err != nil {
+		if err := pause.For(ctx, time.Duration(rng.IntN(200))*time.Millisecond); err != nil {
 			return err
 		}
 		w.api.Script(stellartest.Always(stellartest.Hang().Stored()))

@@ -15,6 +15,7 @@ import (
 
 	"serbridge/bridge/backfill"
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/pause"
 )
 
 const runID = "proof"
@@ -40,7 +41,7 @@ func (w *world) proveReplay(ctx context.Context, rng *rand.Rand) error {
 		if err := w.stored(ctx, i*each+each/2+rng.IntN(each/2)); err != nil {
 			return err
 		}
-		if err := sleep(ctx, time.Duration(rng.IntN(500))*time.Millisecond); err != nil {
+		if err := pause.For(ctx, time.Duration(rng.IntN(500))*time.Millisecond); err != nil {
 			return err
 		}
 		m := w.remove(0)

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/kafka"
+	"serbridge/bridge/pause"
 )
 
 const (
@@ -382,7 +383,7 @@ func (w *Writer) keep() {
 				return
 			}
 		}
-		if pause(w.life, rand.N(rest)) != nil {
+		if pause.For(w.life, rand.N(rest)) != nil {
 			return
 		}
 		rest = min(2*rest, longest)
@@ -491,17 +492,5 @@ func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

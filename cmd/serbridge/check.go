@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"serbridge/bridge/pause"
 	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar"
 )
@@ -130,18 +131,8 @@ func (c *check) refuse() error {
 
 // again waits two to four seconds, unless the time is up.
 func (c *check) again(ctx context.Context, until time.Time) bool {
-	pause := 2*time.Second + rand.N(2*time.Second)
-	if time.Now().Add(pause).After(until) {
-		return false
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	rest := 2*time.Second + rand.N(2*time.Second)
+	return !time.Now().Add(rest).After(until) && pause.For(ctx, rest) == nil
 }
 
 // once asks everything, in the order in which things depend on each other. An error is of the configuration.
