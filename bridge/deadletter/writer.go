@@ -43,6 +43,7 @@ type Writer struct {
 	mu         sync.Mutex
 	client     *kgo.Client
 	closed     bool
+	replaced   sync.WaitGroup // clients that are being closed
 	turns      map[int32]chan struct{}
 }
 
@@ -93,7 +94,7 @@ func (w *Writer) identify(ctx context.Context, client *kgo.Client) error {
 			return err
 		}
 		w.client = anew
-		go client.Close() // ends by itself: it waits for no broker
+		w.replaced.Go(client.Close) // not here: what it still holds is answered, and who waits for that may want mu
 	}
 	return err
 }
@@ -246,6 +247,7 @@ func (w *Writer) Close() {
 	client := w.client
 	w.mu.Unlock()
 	client.Close()
+	w.replaced.Wait()
 }
 
 func (w *Writer) attrs(l Letter) []any {
