@@ -75,12 +75,17 @@ func (x *expression) eval(s *scope) (transform.Value, error) {
 	}
 	result, _, err := x.program.Eval(s)
 	if err != nil {
-		if strings.Contains(err.Error(), "cost limit exceeded") { // the library has no value for it
+		if isTooCostly(err) {
 			return transform.Value{}, errCost
 		}
 		return transform.Value{}, nil
 	}
 	return value(result), nil
+}
+
+// isTooCostly reports whether a program ended at costLimit; the library has no value for it.
+func isTooCostly(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "cost limit exceeded")
 }
 
 // environments are those of mappings that regard case, and of those that do not.

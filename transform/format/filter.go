@@ -101,7 +101,7 @@ func (f *Filter) skip(vars *filterVariables, d *transform.Document) transform.Sk
 	vars.document(d)
 	result, _, err := f.program.Eval(vars)
 	switch {
-	case err != nil && strings.Contains(err.Error(), "cost limit exceeded"): // the library has no value for it
+	case isTooCostly(err):
 		return FilterFailed
 	case err != nil || result != types.True:
 		return Filtered
