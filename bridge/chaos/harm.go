@@ -84,13 +84,21 @@ func (w *world) produceFor(ctx context.Context, d time.Duration) error {
 }
 
 func (w *world) kill(_ context.Context, rng *rand.Rand) error {
-	m := w.remove(rng.IntN(len(w.members)))
+	if err := w.killMember(rng.IntN(len(w.members))); err != nil {
+		return err
+	}
+	return w.add()
+}
+
+// killMember ends one by kill -9.
+func (w *world) killMember(i int) error {
+	m := w.remove(i)
 	w.kills++
 	if err := m.cmd.Process.Kill(); err != nil {
 		return err
 	}
 	<-m.done
-	return w.add()
+	return nil
 }
 
 func (w *world) restart(ctx context.Context, rng *rand.Rand) error {

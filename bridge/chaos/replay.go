@@ -44,12 +44,9 @@ func (w *world) proveReplay(ctx context.Context, rng *rand.Rand) error {
 		if err := pause.For(ctx, time.Duration(rng.IntN(500))*time.Millisecond); err != nil {
 			return err
 		}
-		m := w.remove(0)
-		if err := m.cmd.Process.Kill(); err != nil {
+		if err := w.killMember(0); err != nil {
 			return err
 		}
-		<-m.done
-		w.kills++
 		// What the kill before repeated was repeated by now: a record is begun where the run goes on.
 		again := w.api.Ledger().Repeats - before.Repeats
 		worst, all = max(worst, again), all+again
@@ -138,12 +135,9 @@ func (w *world) proveRedrive(ctx context.Context, rng *rand.Rand) error {
 		if err := w.stored(ctx, i*each+each/2+rng.IntN(each/2)); err != nil {
 			return err
 		}
-		m := w.remove(0)
-		if err := m.cmd.Process.Kill(); err != nil {
+		if err := w.killMember(0); err != nil {
 			return err
 		}
-		<-m.done
-		w.kills++
 		w.say("kill %d: %d of %d stored", i+1, w.api.Ledger().Distinct, w.storable())
 	}
 	last := ""

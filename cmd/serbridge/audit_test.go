@@ -251,10 +251,7 @@ func TestAuditCountsByTheHourOfEachRecord(t *testing.T) {
 func TestAuditAsksForWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	w := newDeliveredWorld(t, 2)
-	for line, want := range map[string]struct {
-		code int
-		says string
-	}{
+	w.expectAnswers("audit", map[string]answer{
 		"":                                     {exitUsage, "--from is needed"},
 		"--from soon":                          {exitUsage, "want earliest"},
 		"--from earliest --to soon":            {exitUsage, "--to"},
@@ -267,12 +264,7 @@ func TestAuditAsksForWhatItNeeds(t *testing.T) {
 		"--from now":                           {exitDone, "total"},
 		"--from earliest --read-back none":     {exitDone, "total"},
 		"--from 2030-01-01T00:00:00Z --to now": {exitDone, "total"},
-	} {
-		got := w.command("audit " + line)
-		if got.code != want.code || !strings.Contains(got.stdout+got.stderr, want.says) {
-			t.Errorf("audit %s: code %d, %s%s\nwant %d and %q", line, got.code, got.stdout, got.stderr, want.code, want.says)
-		}
-	}
+	})
 	delete(w.environ, "RECEIPTS_TOPIC")
 	if got := w.command("audit --from earliest"); got.code != exitUsage || !strings.Contains(got.stderr, "RECEIPTS_TOPIC") {
 		t.Errorf("%+v", got)

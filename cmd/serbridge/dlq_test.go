@@ -38,9 +38,10 @@ type post struct {
 	environ map[string]string
 }
 
-func newPost(t *testing.T) *post {
+// newBroker is one on loopback with topics of two partitions, and a client that writes to the partition that a record names.
+func newBroker(t *testing.T, topics ...string) (*kfake.Cluster, *kgo.Client) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "detections", "g.dlq"))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, topics...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +51,12 @@ func newPost(t *testing.T) *post {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
+	return cluster, client
+}
+
+func newPost(t *testing.T) *post {
+	t.Helper()
+	cluster, client := newBroker(t, "detections", "g.dlq")
 	return &post{t, cluster, client, map[string]string{
 		"KAFKA_BROKERS": cluster.ListenAddrs()[0], "KAFKA_TOPICS": "detections", "KAFKA_GROUP": "g",
 	}}

@@ -33,21 +33,13 @@ type replayWorld struct {
 func newReplayWorld(t *testing.T, records int, at func(i int) time.Time) *replayWorld {
 	t.Helper()
 	w := &replayWorld{t: t, api: stellartest.New(stellartest.Config{})}
-	var err error
-	if w.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "t")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.cluster.Close)
+	var client *kgo.Client
+	w.cluster, client = newBroker(t, "t")
 	running, err := w.api.Start("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.api.Close)
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
 	w.admin = kadm.NewClient(client)
 	for i := range records {
 		value := fmt.Appendf(nil, `{"event_name":"e %d","event_source":"s","orig_id":"%d"}`, i, i)

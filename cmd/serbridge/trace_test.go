@@ -107,6 +107,23 @@ func (w *deliveredWorld) command(line string) result {
 	return runProgram(program{environ: w.environ}, strings.Fields(line)...)
 }
 
+// answer is how a command ends: its code, and what it says somewhere.
+type answer struct {
+	code int
+	says string
+}
+
+// expectAnswers runs a command with each line of arguments.
+func (w *deliveredWorld) expectAnswers(command string, lines map[string]answer) {
+	w.t.Helper()
+	for line, want := range lines {
+		got := w.command(command + " " + line)
+		if got.code != want.code || !strings.Contains(got.stdout+got.stderr, want.says) {
+			w.t.Errorf("%s %s: code %d, %s%s\nwant %d and %q", command, line, got.code, got.stdout, got.stderr, want.code, want.says)
+		}
+	}
+}
+
 func (w *deliveredWorld) trace(args string) (v traceView) {
 	w.t.Helper()
 	got := w.command("trace --json " + args)
@@ -197,10 +214,7 @@ func TestTraceSaysWhatTheIndexHasNow(t *testing.T) {
 func TestTraceOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	w := newDeliveredWorld(t, 2)
-	for line, want := range map[string]struct {
-		code int
-		says string
-	}{
+	w.expectAnswers("trace", map[string]answer{
 		"t:0:7":            {exitFailed, "has not come so far"},
 		"t:9:0":            {exitFailed, "no such partition"},
 		"u:0:0":            {exitFailed, "no such topic"},
@@ -211,12 +225,7 @@ func TestTraceOfWhatIsNotThere(t *testing.T) {
 		"--rate -1 t:0:0":  {exitUsage, "--rate"},
 		"":                 {exitUsage, "accepts 1 arg"},
 		"t:0:0 --rate 100": {exitDone, "yes, "},
-	} {
-		got := w.command("trace " + line)
-		if got.code != want.code || !strings.Contains(got.stdout+got.stderr, want.says) {
-			t.Errorf("trace %s: code %d, %s%s\nwant %d and %q", line, got.code, got.stdout, got.stderr, want.code, want.says)
-		}
-	}
+	})
 	if _, err := w.admin.DeleteRecords(t.Context(), kadm.Offsets{"t": {0: {Topic: "t", Partition: 0, At: 1}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/deadletter"
@@ -18,16 +17,7 @@ import (
 // liveTopic is a broker on loopback with records in partition 0 and 1 of "lab", and an admin client of it.
 func liveTopic(t *testing.T, partition0, partition1 []string) (environ map[string]string, admin *kadm.Client) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "lab"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	cluster, client := newBroker(t, "lab")
 	for partition, values := range [][]string{partition0, partition1} {
 		for _, v := range values {
 			if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "lab", Partition: int32(partition), Value: []byte(v)}).FirstErr(); err != nil {
