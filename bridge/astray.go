@@ -10,6 +10,8 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"serbridge/bridge/pause"
 )
 
 // astray is a partition's state while its position is outside its log. The
@@ -37,20 +39,13 @@ func (b *Bridge) outOfRange(p *partition) {
 
 // search looks up the logs of the partitions astray, until ctx ends.
 func (b *Bridge) search(ctx context.Context) {
-	tick := time.NewTicker(searchEvery)
-	defer tick.Stop()
 	searches := make(map[*partition]*search)
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	pause.Every(ctx, searchEvery, func() {
 		if due := dueSearches(b.owned(), searches, time.Now()); len(due) > 0 {
 			b.findRanges(ctx, due)
 			b.nudge()
 		}
-	}
+	})
 }
 
 // search is when a partition is looked at again.

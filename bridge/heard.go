@@ -5,10 +5,10 @@ import (
 	"sync"
 	"time"
 
-	"serbridge/bridge/pause"
-
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"serbridge/bridge/pause"
 )
 
 // heard knows when the group last heard from this member. A member that the

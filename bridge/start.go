@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"serbridge/bridge/pause"
 )
 
 // Start is where a topic begins for which the group has no commit at all. The
@@ -83,14 +85,7 @@ func (b *Bridge) holdStart(p *partition) kgo.Offset {
 
 // awaitStarts resolves the starts that are still to be, until ctx ends.
 func (b *Bridge) awaitStarts(ctx context.Context) {
-	tick := time.NewTicker(startWait)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	pause.Every(ctx, startWait, func() {
 		ps := slices.DeleteFunc(b.owned(), func(p *partition) bool { return !p.waitsForStart() })
 		var why map[string]error
 		if len(ps) > 0 {
@@ -106,7 +101,7 @@ func (b *Bridge) awaitStarts(ctx context.Context) {
 				b.troubles.end(key)
 			}
 		}
-	}
+	})
 }
 
 func (p *partition) waitsForStart() bool { return p.unplaced.Load() && p.frontier() == nil }
@@ -310,7 +305,14 @@ func (b *Bridge) commitsOf(ctx context.Context, parts map[string][]int32) (kadm.
 	case len(resp.Groups) != 1:
 		return nil, fmt.Errorf("fetch offsets of group %s: %w", b.cfg.Group, errUnanswered)
 	}
-	for _, t := range resp.Groups[0].Topics {
+	for _, g := range resp.Groups { // none, where the answer as a whole was that there is no group
+		commitsIn(g, commits)
+	}
+	return commits, nil
+}
+
+func commitsIn(g kmsg.OffsetFetchResponseGroup, commits kadm.OffsetResponses) {
+	for _, t := range g.Topics {
 		for _, rp := range t.Partitions {
 			o := kadm.OffsetResponse{Err: kerr.ErrorForCode(rp.ErrorCode)}
 			o.Topic, o.Partition, o.At, o.LeaderEpoch = t.Topic, rp.Partition, rp.Offset, rp.LeaderEpoch
@@ -320,7 +322,6 @@ func (b *Bridge) commitsOf(ctx context.Context, parts map[string][]int32) (kadm.
 			commits.Add(o)
 		}
 	}
-	return commits, nil
 }
 
 // undecided lists the topics whose start is still to be resolved. A named topic

@@ -228,21 +228,14 @@ func (p *partition) yield() {
 // tryBrakes lets a few records of each braked topic through now and then,
 // until ctx ends.
 func (b *Bridge) tryBrakes(ctx context.Context) {
-	tick := time.NewTicker(brakeTrial)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	pause.Every(ctx, brakeTrial, func() {
 		b.mu.Lock()
 		for _, k := range b.brakes {
 			k.try()
 		}
 		b.mu.Unlock()
 		b.nudge()
-	}
+	})
 }
 
 func (b *Bridge) brakeTripped(topic string) {

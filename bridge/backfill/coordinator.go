@@ -6,9 +6,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"serbridge/bridge/pause"
-
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"serbridge/bridge/pause"
 )
 
 const (

@@ -1,5 +1,5 @@
-// Package pause waits between tries. It promises that no wait outlasts its
-// context.
+// Package pause waits between tries, and between looks. It promises that no wait
+// outlasts its context.
 package pause
 
 import (
@@ -20,5 +20,20 @@ func For(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// Every calls do each interval, the first time after one, until ctx ends. It
+// never calls it twice at once: an interval that do takes up is left out.
+func Every(ctx context.Context, interval time.Duration, do func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			do()
+		case <-ctx.Done():
+			return
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,4 +56,27 @@ func TestForEndsWithTheTimeOrTheContext(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A look that takes long must not be followed by those that it missed, nor go on once its context has ended.
+func TestEveryKeepsItsPaceAndEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), 7500*time.Millisecond)
+		defer stop()
+		begun := time.Now()
+		var at []time.Duration
+		pause.Every(ctx, time.Second, func() {
+			at = append(at, time.Since(begun))
+			if len(at) == 2 {
+				time.Sleep(3500 * time.Millisecond)
+			}
+		})
+		want := []time.Duration{1000, 2000, 5500, 6000, 7000}
+		for i := range want {
+			want[i] *= time.Millisecond
+		}
+		if !slices.Equal(at, want) || time.Since(begun) != 7500*time.Millisecond {
+			t.Errorf("called after %v, want %v; ended after %v", at, want, time.Since(begun))
+		}
+	})
 }
