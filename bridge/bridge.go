@@ -176,7 +176,7 @@ type Bridge struct {
 	troubles *troubles
 	metrics  *metrics
 	idle     chan *record   // to a goroutine that has delivered its record
-	idlers   atomic.Int64   // that wait for another
+	idlers   idlers         // that wait for another
 	records  sync.WaitGroup // every record taken has a goroutine; Run waits for them
 
 	cluster    string        // id

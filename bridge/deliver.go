@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"serbridge/bridge/deadletter"
@@ -32,12 +33,20 @@ func (b *Bridge) dispatch(ctx context.Context) {
 			continue
 		}
 		r.hand = func() { b.queue.handBack(r) }
+		b.hand(ctx, r)
+	}
+}
+
+// hand gives the record to a goroutine that has none, or to a new one.
+func (b *Bridge) hand(ctx context.Context, r *record) {
+	if b.idlers.claim() {
 		select {
 		case b.idle <- r:
-		default:
-			b.records.Go(func() { b.carry(ctx, r) })
+			return
+		case <-ctx.Done():
 		}
 	}
+	b.records.Go(func() { b.carry(ctx, r) })
 }
 
 // carry delivers one record after the other, until ctx ends or enough others
@@ -45,17 +54,42 @@ func (b *Bridge) dispatch(ctx context.Context) {
 func (b *Bridge) carry(ctx context.Context, r *record) {
 	for {
 		b.deliver(r)
-		if b.idlers.Add(1) > int64(b.cfg.MaxInFlight) {
-			b.idlers.Add(-1)
+		if !b.idlers.join(4 * b.cfg.MaxInFlight) {
 			return
 		}
 		select {
 		case r = <-b.idle:
-			b.idlers.Add(-1)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// idlers counts the goroutines that wait for a record, or are about to: the
+// dispatcher claims one before it waits for it, so that a new goroutine is made
+// only while all have a record.
+type idlers struct{ n atomic.Int64 }
+
+// join reports whether one more may wait; it must do so then.
+func (i *idlers) join(most int) bool {
+	for {
+		n := i.n.Load()
+		if n >= int64(most) {
+			return false
+		}
+		if i.n.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// claim takes one from the count. Only the dispatcher does.
+func (i *idlers) claim() bool {
+	if i.n.Load() == 0 {
+		return false
+	}
+	i.n.Add(-1)
+	return true
 }
 
 // admit reports whether the partition's next record may be taken; the queue
