@@ -238,6 +238,7 @@ func New(cfg Config) (*Bridge, error) {
 	b.queue = newQueue(mostQueued, cfg.BufferBytes/queueShare, cfg.MaxInFlight)
 	b.gate = newGate(b.exposure.GrantLast, b.gateChanged)
 	b.gate.spare = b.exposure.GrantSpare
+	b.gate.crowded = func() (int, bool) { return b.exposure.Held(), b.exposure.Waiting() > 0 }
 	b.gate.turned = b.slots.restart
 	b.metrics = newMetrics(b)
 	if cfg.Topics[0][0] == '^' {

@@ -61,6 +61,10 @@
 //   - Room is taken before the first attempt and comes back with the commit
 //     that covers the record, not with its 200. So while commits fail, delivery
 //     stops at the bound.
+//   - What may be stored and may not be sent again keeps its room until another
+//     document is delivered, which needs room. Where such documents hold all of
+//     it, too few to be an outage, the gate closes as for one, and its canaries
+//     make place: so every MaxRepeats is live, 1 too, only slower.
 //   - begin and drain hold the same lock: a record has either started, and the
 //     drain waits for it, or it has not, and is left to the next owner.
 //   - What is queued of a held partition goes back to Kafka by SetOffsets, and

@@ -22,6 +22,9 @@ const (
 	// vouches is for how long a delivery of a topic, none of which has failed
 	// since, shows that the failures of others are not everybody's.
 	vouches = 10 * time.Second
+	// crowdedFor is how long all room must be held by documents that fail: as
+	// long as the longest backoff, so each that may be sent was sent again.
+	crowdedFor = mostWait
 )
 
 // gate is the process's shared pause. It closes when the destination, the
@@ -36,8 +39,9 @@ type gate struct {
 	// newcomer asks the exposure to let one record beyond the room through;
 	// nil means there is none.
 	newcomer func() bool
-	spare    func() bool // likewise, but only while nobody else may go; nil: none
-	turned   func()      // called with mu held when it has closed or opens, before anybody is let go; must not block
+	spare    func() bool                    // likewise, but only while nobody else may go; nil: none
+	crowded  func() (held int, waited bool) // the room that is held, and whether somebody waits for some
+	turned   func()                         // called with mu held when it has closed or opens, before anybody is let go; must not block
 	changed  func(closed bool, why stellar.Answer)
 
 	mu      sync.Mutex
@@ -56,6 +60,7 @@ type gate struct {
 	stir    chan struct{} // capacity 1: wakes run
 	last    uint64        // deliveries so far, of whatever document
 	company chan struct{} // closed and replaced at each delivery
+	crowd   time.Time     // since when all room is held by documents that fail; zero: it is not
 	news    []change      // that changed has still to hear of
 	telling bool          // somebody is at it
 }
@@ -331,6 +336,7 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 	close(g.company)
 	g.company = make(chan struct{})
 	clear(g.failing)
+	g.crowd = time.Time{}
 	if !g.closed || t.closure != g.closure {
 		return
 	}
@@ -349,7 +355,7 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 func (g *gate) close(a stellar.Answer, now time.Time) {
 	g.closed, g.reason, g.since = true, a.Reason, now
 	g.closure++
-	g.canary, g.beside = nil, false
+	g.canary, g.beside, g.crowd = nil, false, time.Time{}
 	g.toAll = a.Effect == stellar.EffectCloses
 	clear(g.failing)
 	g.turned()
@@ -421,7 +427,9 @@ func (g *gate) next(now time.Time) time.Duration {
 	if !g.closed && s != nil && g.spare != nil {
 		// They wait for company, which may be waiting for the room they hold.
 		g.mu.Unlock()
-		g.spare()
+		if !g.spare() {
+			g.closeIfCrowded(now)
+		}
 		return time.Second
 	}
 	if !g.closed || beside && !g.mayGoBeside(s) {
@@ -458,6 +466,47 @@ func (g *gate) next(now time.Time) time.Duration {
 		w.leave <- ticket{closure: g.closure, canary: true, beside: beside}
 	}
 	return 0
+}
+
+// closeIfCrowded closes the gate when documents that fail hold all the room
+// that is held, while others wait for some and get none. However few they are,
+// no other can be delivered before one of them makes place, as a canary: where
+// there is room for fewer than failuresToClose they would wait for ever.
+func (g *gate) closeIfCrowded(now time.Time) {
+	held, waited := g.crowded()
+	g.mu.Lock()
+	s := g.turn()
+	switch {
+	case g.closed || s == nil || !waited || g.failingRoom() < held:
+		g.crowd = time.Time{}
+	case g.crowd.IsZero():
+		g.crowd = now
+	case now.Sub(g.crowd) >= crowdedFor:
+		g.close(s.waiting[0].d.last, now)
+	}
+	g.mu.Unlock()
+	g.tell()
+}
+
+// failingRoom is the room of the records that fail, or wait for company. The
+// caller holds the lock.
+func (g *gate) failingRoom() (room int) {
+	counted := make(map[*record]bool)
+	count := func(d *document) {
+		if !counted[d.r] {
+			counted[d.r] = true
+			room += d.r.holds()
+		}
+	}
+	for d := range g.failing {
+		count(d)
+	}
+	for _, s := range g.topics {
+		for _, w := range s.waiting {
+			count(w.d)
+		}
+	}
+	return room
 }
 
 // mayGoBeside reports whether a topic may send its canary beside another's: it

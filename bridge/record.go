@@ -115,6 +115,13 @@ func (r *record) roomless() (units int, fresh bool) {
 	return r.units - r.room, !r.tried
 }
 
+// holds is the room that the record holds.
+func (r *record) holds() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.room
+}
+
 // note keeps what became of a part. A record that was refused as a whole has one
 // outcome, whichever part of it was wanted.
 func (r *record) note(part int, o PartOutcome) {
