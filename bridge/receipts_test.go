@@ -312,3 +312,30 @@ func TestReceiptsOfManyParts(t *testing.T) {
 		}
 	})
 }
+
+// A right to write that is granted later must let the receipts through, those that were refused too: the refusal must not be
+// remembered until the restart.
+func TestReceiptsAreWrittenOnceTheRightIsGranted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const records = 100
+		w := newWorld(t, worldConfig{})
+		w.produce(0, records) // the test's own client is known before
+		granted := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ClusterAuthorizationFailed, TopLevel: true, Count: -1})
+		var writer *receipt.Writer
+		var notes *troubleNotes
+		w.start(func(c *bridge.Config) { writer, notes = w.withReceipts(c) })
+		w.settled(5 * time.Minute)
+		if why, _ := notes.last(); !strings.Contains(why, "grant") {
+			t.Errorf("says %q", why)
+		}
+		granted.Remove()
+		time.Sleep(time.Minute)
+		if s := writer.Stats(); s.Written != records || s.Waiting != 0 || s.Lost != 0 {
+			t.Errorf("%+v, want %d written", s, records)
+		}
+		if why, _ := notes.last(); why != "" {
+			t.Errorf("still says %q", why)
+		}
+	})
+}

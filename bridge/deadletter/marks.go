@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/kafka"
 )
 
 // MarkConfig configures a [MarkWriter].
@@ -22,15 +24,14 @@ type MarkConfig struct {
 type MarkWriter struct {
 	cfg    MarkConfig
 	topic  string
-	client *kgo.Client
-	admin  *kadm.Client
+	writes *kafka.Producer
 	dials  *dials
 }
 
 // NewMarkWriter returns a writer. It does not connect. The caller has to Close it.
 func NewMarkWriter(cfg MarkConfig) (*MarkWriter, error) {
 	w := &MarkWriter{cfg: cfg, topic: HandledTopic(cfg.Topic), dials: new(dials)}
-	client, err := kgo.NewClient(append(cfg.Options[:len(cfg.Options):len(cfg.Options)],
+	writes, err := kafka.NewProducer(append(cfg.Options[:len(cfg.Options):len(cfg.Options)],
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchCompression(kgo.ZstdCompression(), kgo.NoCompression()),
 		kgo.ProducerLinger(0),
@@ -42,12 +43,12 @@ func NewMarkWriter(cfg MarkConfig) (*MarkWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client for %s: %w", w.topic, err)
 	}
-	w.client, w.admin = client, kadm.NewClient(client)
+	w.writes = writes
 	return w, nil
 }
 
 // Close ends the writer's connections.
-func (w *MarkWriter) Close() { w.client.Close() }
+func (w *MarkWriter) Close() { w.writes.Close() }
 
 // Write returns nil when every in-sync replica has all the marks. After an error some may be there; writing them again is
 // right, since the last mark of a letter counts. It returns when ctx ends. A few hundred at a time are a good number.
@@ -69,7 +70,7 @@ func (w *MarkWriter) Write(ctx context.Context, marks ...Mark) error {
 
 // Ready returns nil when the handled topic exists, after creating it if need be and allowed. It ends with ctx.
 func (w *MarkWriter) Ready(ctx context.Context) error {
-	topics, err := w.admin.ListTopics(kadm.WithAuthorizedOps(ctx), w.topic) // past the client's cache
+	topics, err := w.writes.Admin().ListTopics(kadm.WithAuthorizedOps(ctx), w.topic) // past the client's cache
 	if err == nil {
 		err = topics[w.topic].Err
 	}
@@ -85,10 +86,14 @@ func (w *MarkWriter) Ready(ctx context.Context) error {
 // produce creates the topic if it is missing, if it may, and tries again.
 func (w *MarkWriter) produce(ctx context.Context, records []*kgo.Record) (err error) {
 	for range 3 {
-		if err = w.client.ProduceSync(ctx, records...).FirstErr(); !isUnknownTopic(err) || !w.cfg.Create {
+		client := w.writes.Client()
+		if err := w.writes.Identify(ctx, client); err != nil {
 			return err
 		}
-		w.client.PurgeTopicsFromProducing(w.topic) // it may be another one of the same name
+		if err = client.ProduceSync(ctx, records...).FirstErr(); !isUnknownTopic(err) || !w.cfg.Create {
+			return err
+		}
+		client.PurgeTopicsFromProducing(w.topic) // it may be another one of the same name
 		if err := w.create(ctx); err != nil {
 			return err
 		}
@@ -104,10 +109,10 @@ func (w *MarkWriter) produce(ctx context.Context, records []*kgo.Record) (err er
 func (w *MarkWriter) create(ctx context.Context) error {
 	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("compact")}
 	replicas := int16(-1)
-	if topics, err := w.admin.ListTopics(ctx, w.cfg.Topic); err == nil && topics[w.cfg.Topic].Err == nil {
+	if topics, err := w.writes.Admin().ListTopics(ctx, w.cfg.Topic); err == nil && topics[w.cfg.Topic].Err == nil {
 		replicas = int16(max(1, topics[w.cfg.Topic].Partitions.NumReplicas()))
 	}
-	if found, err := w.admin.DescribeTopicConfigs(ctx, w.cfg.Topic); err == nil {
+	if found, err := w.writes.Admin().DescribeTopicConfigs(ctx, w.cfg.Topic); err == nil {
 		for _, c := range found {
 			for _, one := range c.Configs {
 				if one.Key == "min.insync.replicas" && c.Err == nil {
@@ -116,7 +121,7 @@ func (w *MarkWriter) create(ctx context.Context) error {
 			}
 		}
 	}
-	answers, err := w.admin.CreateTopics(ctx, 1, replicas, configs, w.topic)
+	answers, err := w.writes.Admin().CreateTopics(ctx, 1, replicas, configs, w.topic)
 	if err != nil {
 		return err
 	}

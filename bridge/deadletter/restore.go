@@ -21,7 +21,7 @@ func (w *Writer) Restore(ctx context.Context, records ...*kgo.Record) (written i
 	for i, r := range records {
 		copies[i] = w.again(r)
 	}
-	for i, result := range w.current().ProduceSync(ctx, copies...) {
+	for i, result := range w.writes.Client().ProduceSync(ctx, copies...) {
 		err := result.Err
 		if isTooLarge(err) { // perhaps only together with its neighbours, which a broker refuses as a whole
 			err = w.produce(ctx, w.again(records[i]))
@@ -42,7 +42,7 @@ func (w *Writer) again(r *kgo.Record) *kgo.Record {
 // Retention is how long the topic keeps a letter, counted from the record's own time; 0: for ever, or our Kafka user may not
 // know it (DescribeConfigs). What is restored with an older time is removed again at the next cleaning.
 func (w *Writer) Retention(ctx context.Context) time.Duration {
-	found, err := w.admin().DescribeTopicConfigs(ctx, w.cfg.Topic)
+	found, err := w.writes.Admin().DescribeTopicConfigs(ctx, w.cfg.Topic)
 	if err != nil {
 		return 0
 	}

@@ -54,7 +54,7 @@ func (w *Writer) ready(ctx context.Context) error {
 // listTopics asks the broker. The client's cache would go on saying that a topic is there, or missing; asking for rights too
 // is how to pass it by.
 func (w *Writer) listTopics(ctx context.Context, names ...string) (kadm.TopicDetails, error) {
-	return w.admin().ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+	return w.writes.Admin().ListTopics(kadm.WithAuthorizedOps(ctx), names...)
 }
 
 // inTime says more of a request that ended with its context.
@@ -71,7 +71,7 @@ func (w *Writer) create(ctx context.Context) error {
 	if err != nil {
 		return w.inTime(ctx, err)
 	}
-	answers, err := w.admin().CreateTopics(ctx, p.partitions, p.replicas, p.configs, w.cfg.Topic)
+	answers, err := w.writes.Admin().CreateTopics(ctx, p.partitions, p.replicas, p.configs, w.cfg.Topic)
 	if err != nil {
 		return w.inTime(ctx, err)
 	}
@@ -163,7 +163,7 @@ func (w *Writer) listSeen(ctx context.Context, names []string) (kadm.TopicDetail
 
 // copyLimits gives the topic at least its sources' limits. A user that may not read their configs gets the broker's defaults.
 func (w *Writer) copyLimits(ctx context.Context, p *plan, sources []string) error {
-	configs, err := w.admin().DescribeTopicConfigs(ctx, sources...)
+	configs, err := w.writes.Admin().DescribeTopicConfigs(ctx, sources...)
 	if isRefusal(err) {
 		w.log.WarnContext(ctx, "the dead-letter topic gets the broker's limits, not its sources': grant DescribeConfigs on them", "error", err)
 		return nil

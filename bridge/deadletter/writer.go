@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"serbridge/bridge/kafka"
 	"serbridge/bridge/secret"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -37,13 +37,11 @@ type Writer struct {
 	cfg     Config
 	log     *slog.Logger
 	dials   *dials
+	writes  *kafka.Producer
 	setting chan struct{} // holds one token while somebody creates the topic
 
 	partitions atomic.Int32 // of the topic, 0 until the first produce has seen it
 	mu         sync.Mutex
-	client     *kgo.Client
-	closed     bool
-	replaced   sync.WaitGroup // clients that are being closed
 	turns      map[int32]chan struct{}
 }
 
@@ -60,43 +58,12 @@ func NewWriter(cfg Config) (*Writer, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	client, err := kgo.NewClient(w.options()...)
+	writes, err := kafka.NewProducer(w.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client for dead letters: %w", err)
 	}
-	w.client = client
+	w.writes = writes
 	return w, nil
-}
-
-func (w *Writer) current() *kgo.Client {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.client
-}
-
-// admin administers the topic through the client of now.
-func (w *Writer) admin() *kadm.Client { return kadm.NewClient(w.current()) }
-
-// identify gets the client its producer id. A broker that refuses it, for want of any right to write, is remembered by the
-// client for ever, and a record given to it meanwhile may never be answered: so it is asked before, and a client that was
-// refused is replaced, for the right may be granted later. Every other failure is left to the produce itself.
-func (w *Writer) identify(ctx context.Context, client *kgo.Client) error {
-	_, _, err := client.ProducerID(ctx)
-	var refusal *kerr.Error
-	if !errors.As(err, &refusal) || refusal.Retriable {
-		return nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.client == client && !w.closed {
-		anew, failed := kgo.NewClient(w.options()...)
-		if failed != nil {
-			return err
-		}
-		w.client = anew
-		w.replaced.Go(client.Close) // not here: what it still holds is answered, and who waits for that may want mu
-	}
-	return err
 }
 
 func (w *Writer) options() []kgo.Opt {
@@ -179,7 +146,7 @@ func (w *Writer) writeForm(ctx context.Context, form func(topic string) *kgo.Rec
 		if errors.Is(err, kerr.UnknownTopicID) {
 			// The client refuses to write to it until it forgets the former one. Letters it holds for others fail with it; they
 			// are written again.
-			w.current().PurgeTopicsFromProducing(w.cfg.Topic)
+			w.writes.Client().PurgeTopicsFromProducing(w.cfg.Topic)
 		}
 		if err := w.ready(ctx); err != nil {
 			return err
@@ -200,8 +167,8 @@ func (w *Writer) produce(ctx context.Context, r *kgo.Record) error {
 	case <-ctx.Done():
 		return w.unanswered(ctx)
 	}
-	client := w.current()
-	if err := w.identify(ctx, client); err != nil {
+	client := w.writes.Client()
+	if err := w.writes.Identify(ctx, client); err != nil {
 		<-turn
 		return err
 	}
@@ -241,14 +208,7 @@ func (w *Writer) unanswered(ctx context.Context) error {
 }
 
 // Close ends the writer; Writes under way return an error. It waits for nothing that a broker has to do.
-func (w *Writer) Close() {
-	w.mu.Lock()
-	w.closed = true
-	client := w.client
-	w.mu.Unlock()
-	client.Close()
-	w.replaced.Wait()
-}
+func (w *Writer) Close() { w.writes.Close() }
 
 func (w *Writer) attrs(l Letter) []any {
 	return []any{

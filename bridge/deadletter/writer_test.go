@@ -282,6 +282,22 @@ func TestLetterIsWrittenOnceTheRightIsGranted(t *testing.T) {
 	}
 }
 
+// A fate that could not be written for want of a right must be written once it is granted, by the same process.
+func TestMarkIsWrittenOnceTheRightIsGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kfake.SeedTopics(1, dlq, HandledTopic(dlq)))
+		granted := w.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ClusterAuthorizationFailed, TopLevel: true, Count: -1})
+		marks := w.marks()
+		for range 3 {
+			mustSay(t, marks.Write(seconds(t, 60), sampleMark()), "grant")
+		}
+		granted.Remove()
+		if err := marks.Write(seconds(t, 60), sampleMark()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A broker that takes the request and says nothing: the most common way in which shutdowns hang.
 func TestHungBrokerNeverBlocksShutdown(t *testing.T) {
 	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.Metadata, kmsg.InitProducerID, kmsg.CreateTopics, kmsg.ApiVersions} {
@@ -309,7 +325,7 @@ func TestHungBrokerNeverBlocksShutdown(t *testing.T) {
 				if took := time.Since(begun); took != 2*time.Second {
 					t.Errorf("Write returned after %v, its context after 2s", took)
 				}
-				if n := writer.client.BufferedProduceRecords(); n > 2 {
+				if n := writer.writes.Client().BufferedProduceRecords(); n > 2 {
 					t.Errorf("%d records are held in memory for two partitions", n)
 				}
 				begun = time.Now()

@@ -16,7 +16,7 @@ func isUnknownTopic(err error) bool {
 
 // findOrCreate returns nil when the topic is there.
 func (w *Writer) findOrCreate(ctx context.Context) error {
-	topics, err := w.admin.ListTopics(kadm.WithAuthorizedOps(ctx), w.cfg.Topic) // past the client's cache
+	topics, err := w.writes.Admin().ListTopics(kadm.WithAuthorizedOps(ctx), w.cfg.Topic) // past the client's cache
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (w *Writer) findOrCreate(ctx context.Context) error {
 	if !isUnknownTopic(err) {
 		return err
 	}
-	w.client.PurgeTopicsFromProducing(w.cfg.Topic) // it may become another one of the same name
+	w.writes.Client().PurgeTopicsFromProducing(w.cfg.Topic) // it may become another one of the same name
 	return w.create(ctx)
 }
 
@@ -40,7 +40,7 @@ func (w *Writer) create(ctx context.Context) error {
 		}
 		w.copySafety(ctx, names, configs)
 	}
-	answers, err := w.admin.CreateTopics(ctx, partitions, replicas, configs, w.cfg.Topic)
+	answers, err := w.writes.Admin().CreateTopics(ctx, partitions, replicas, configs, w.cfg.Topic)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (w *Writer) sources() []string {
 }
 
 func (w *Writer) sizeOf(ctx context.Context, names []string) (partitions int32, replicas int16, err error) {
-	topics, err := w.admin.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+	topics, err := w.writes.Admin().ListTopics(kadm.WithAuthorizedOps(ctx), names...)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -80,7 +80,7 @@ func (w *Writer) sizeOf(ctx context.Context, names []string) (partitions int32, 
 // copySafety has as many replicas acknowledge a receipt as the sources demand. A user that may not read that gets the
 // broker's default.
 func (w *Writer) copySafety(ctx context.Context, names []string, configs map[string]*string) {
-	found, err := w.admin.DescribeTopicConfigs(ctx, names...)
+	found, err := w.writes.Admin().DescribeTopicConfigs(ctx, names...)
 	if err != nil {
 		return
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/kafka"
@@ -63,8 +62,7 @@ type Stats struct {
 type Writer struct {
 	cfg    Config
 	log    *slog.Logger
-	client *kgo.Client
-	admin  *kadm.Client
+	writes *kafka.Producer
 	life   context.Context
 	end    context.CancelFunc
 	wg     sync.WaitGroup // keep
@@ -79,6 +77,7 @@ type Writer struct {
 	failed  []*entry      // to be produced again
 	fault   error         // of the last that failed
 	ready   bool          // the topic is there
+	known   bool          // our producer id was not refused
 	said    string        // trouble
 	lost    int64         // when the trouble began
 	stats   Stats
@@ -120,7 +119,7 @@ func NewWriter(cfg Config) (*Writer, error) {
 		cfg.Redact = func(s string) string { return s }
 	}
 	w := &Writer{cfg: cfg, log: cfg.Logger, hold: cfg.Hold, due: make(chan struct{}, 1), lanes: make(map[int32]*lane)}
-	client, err := kgo.NewClient(append(cfg.Options[:len(cfg.Options):len(cfg.Options)],
+	writes, err := kafka.NewProducer(append(cfg.Options[:len(cfg.Options):len(cfg.Options)],
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchCompression(kgo.ZstdCompression(), kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(batchBytes),
@@ -134,7 +133,7 @@ func NewWriter(cfg Config) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client for receipts: %w", err)
 	}
-	w.client, w.admin = client, kadm.NewClient(client)
+	w.writes = writes
 	w.life, w.end = context.WithCancel(context.Background())
 	return w, nil
 }
@@ -276,7 +275,7 @@ func (w *Writer) wake() {
 // writes into it.
 func (w *Writer) produce(e *entry) {
 	r := &kgo.Record{Topic: w.cfg.Topic, Partition: e.partition, Key: e.key, Value: e.value, Timestamp: e.ended}
-	w.client.Produce(w.life, r, func(_ *kgo.Record, err error) { w.answered(e, err) })
+	w.writes.Client().Produce(w.life, r, func(_ *kgo.Record, err error) { w.answered(e, err) })
 }
 
 // answered notes what became of one produce.
@@ -373,8 +372,11 @@ func (w *Writer) Hurry() {
 func (w *Writer) keep() {
 	rest := firstRest
 	for {
-		ready := w.lookForTopic()
-		again := w.takeFailed()
+		ready := w.lookForTopic() && w.identified()
+		var again []*entry
+		if ready {
+			again = w.takeFailed()
+		}
 		if ready && len(again) == 0 {
 			rest = firstRest
 			select {
@@ -400,6 +402,7 @@ func (w *Writer) takeFailed() []*entry {
 	defer w.mu.Unlock()
 	again := w.failed
 	w.failed = nil
+	w.known = w.known && len(again) == 0
 	if isUnknownTopic(w.fault) {
 		w.ready = false // it was deleted
 		w.fault = nil
@@ -428,6 +431,27 @@ func (w *Writer) lookForTopic() bool {
 		w.say()
 	}
 	return err == nil
+}
+
+// identified reports whether our producer id is not refused, unless that was known before. What a client that was refused
+// holds fails with its end, and is produced again.
+func (w *Writer) identified() bool {
+	w.mu.Lock()
+	known := w.known
+	w.mu.Unlock()
+	if known {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(w.life, readyWait)
+	defer cancel()
+	err := w.writes.Identify(ctx, w.writes.Client())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known = err == nil
+	if err != nil {
+		w.fault = err
+	}
+	return w.known
 }
 
 // why is what is known of the fault. The caller holds the lock.
@@ -477,7 +501,7 @@ func (w *Writer) Stats() Stats {
 // Close ends the writer. It waits for no broker: what is not acknowledged by now is lost, counted and said.
 func (w *Writer) Close() {
 	w.end()
-	w.client.Close()
+	w.writes.Close()
 	w.wg.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()

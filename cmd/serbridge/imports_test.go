@@ -19,7 +19,7 @@ var arrows = map[string][]string{
 	"bridge/frontier":            {"bridge/turns"},
 	"bridge/admin":               {"bridge/secret"},
 	"bridge/kafka":               {"bridge/secret"},
-	"bridge/deadletter":          {"bridge/secret"},
+	"bridge/deadletter":          {"bridge/kafka", "bridge/secret"},
 	"bridge/byhand":              {"bridge/deadletter", "bridge/frontier"},
 	"bridge/registry":            {"bridge/secret", "transform", "transform/codec"},
 	"bridge/receipt":             {"bridge", "bridge/deadletter", "bridge/kafka", "bridge/pause"},
