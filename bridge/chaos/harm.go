@@ -173,7 +173,7 @@ func (w *world) freeze(ctx context.Context, rng *rand.Rand) error {
 // off may be lost while partitions move, so it counts as a kill of each.
 func (w *world) cutBroker(ctx context.Context, rng *rand.Rand) error {
 	if w.valve == nil {
-		return nil // a real broker has other ways to fail
+		return nil // a real broker that cannot be cut off
 	}
 	w.kills += len(w.members)
 	w.valve.close()

@@ -38,6 +38,7 @@ type options struct {
 	maxRepeats int
 	protocol   string
 	quiet      bool
+	proxied    string // listen-port=broker-port
 	state      string // of .ci/kafka, whose broker may be stopped
 	proof      string
 	probe      bool // ON_AMBIGUOUS=probe
@@ -53,6 +54,7 @@ func main() {
 	flag.StringVar(&o.brokers, "brokers", os.Getenv("TEST_KAFKA_BROKERS"), "a real broker on loopback; empty: an embedded one")
 	flag.StringVar(&o.binary, "binary", "", "serbridge to test; empty: built from this tree")
 	flag.StringVar(&o.state, "broker-state", os.Getenv("TEST_KAFKA_STATE"), "directory of the broker that .ci/kafka started: it may be frozen")
+	flag.StringVar(&o.proxied, "proxied", os.Getenv("TEST_KAFKA_PROXIED"), "listen-port=broker-port: a listener of the real broker that names the first port, where the harness then stands and can cut the members off")
 	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, members, replay, shared or redrive: a fixed schedule; empty: harm at random")
 	flag.BoolVar(&o.probe, "probe", false, "ON_AMBIGUOUS=probe for kills, replay, shared and redrive: no kill repeats anything")
 	flag.IntVar(&o.records, "records", 0, "records of a proof; 0: its own number")

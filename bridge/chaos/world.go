@@ -33,7 +33,9 @@ type world struct {
 	commits string // the group whose commits say what is settled; empty: none does
 	runID   string // of the replay that delivers; empty: the live group does
 	brokers []string
-	valve   *valve // nil with a real broker
+	seeds   []string // the members' way to the brokers
+	valve   *valve   // nil with a real broker that no proxy stands before
+	proxy   *proxy   // nil with the embedded broker
 	cluster *kfake.Cluster
 	api     *stellartest.Server
 	addr    string
@@ -115,7 +117,8 @@ func spread() kgo.Partitioner {
 func (w *world) startBroker() error {
 	if w.o.brokers != "" {
 		w.brokers = strings.Split(w.o.brokers, ",")
-		return nil
+		w.seeds = w.brokers
+		return w.standBetween()
 	}
 	w.valve = &valve{}
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(w.valve.listen),
@@ -124,6 +127,21 @@ func (w *world) startBroker() error {
 		return fmt.Errorf("start embedded broker: %w", err)
 	}
 	w.cluster, w.brokers = c, c.ListenAddrs()
+	w.seeds = w.brokers
+	return nil
+}
+
+// standBetween leads the members through a proxy, if the broker has a listener
+// for that. The harness itself does not go through it.
+func (w *world) standBetween() (err error) {
+	if w.o.proxied == "" {
+		return nil
+	}
+	w.valve = &valve{}
+	if w.proxy, err = startProxy(w.o.proxied, w.valve); err != nil {
+		return err
+	}
+	w.seeds = []string{w.proxy.front.Addr().String()}
 	return nil
 }
 
@@ -138,6 +156,10 @@ func (w *world) close() {
 		w.client.Close()
 	}
 	w.api.Close()
+	if w.proxy != nil {
+		w.valve.close()
+		_ = w.proxy.close()
+	}
 	if w.cluster != nil {
 		w.cluster.Close()
 	}
@@ -162,7 +184,7 @@ func (w *world) start(args ...string) error {
 	m.cmd = exec.Command(w.o.binary, args...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.Env = append(os.Environ(),
-		"KAFKA_BROKERS="+strings.Join(w.brokers, ","), "KAFKA_TOPICS="+w.topic, "KAFKA_GROUP="+w.group,
+		"KAFKA_BROKERS="+strings.Join(w.seeds, ","), "KAFKA_TOPICS="+w.topic, "KAFKA_GROUP="+w.group,
 		"KAFKA_GROUP_PROTOCOL="+w.o.protocol, "KAFKA_SESSION_TIMEOUT=6s",
 		"STELLAR_URL=http://"+w.addr, "STELLAR_USER="+stellartest.DefaultUser, "STELLAR_API_KEY="+stellartest.DefaultAPIKey,
 		"STELLAR_TIMEOUT="+w.o.timeout.String(), "DRAIN_TIMEOUT="+(w.o.timeout+5*time.Second).String(),
@@ -234,7 +256,7 @@ func (w *world) lag(ctx context.Context) (int64, error) {
 // freezeBroker has the broker hold its connections and answer nothing, until
 // thawBroker. It says false where that cannot be done: the broker is not ours.
 func (w *world) freezeBroker() bool {
-	if w.valve != nil {
+	if w.holdsAnswers() {
 		w.valve.freeze()
 		return true
 	}
@@ -242,11 +264,17 @@ func (w *world) freezeBroker() bool {
 }
 
 func (w *world) thawBroker() {
-	if w.valve != nil {
+	if w.holdsAnswers() {
 		w.valve.thaw()
 		return
 	}
 	w.signalBroker(syscall.SIGCONT)
+}
+
+// holdsAnswers reports whether the valve freezes the broker: a process of ours
+// that can be stopped is nearer the truth.
+func (w *world) holdsAnswers() bool {
+	return w.valve != nil && (w.proxy == nil || w.o.state == "")
 }
 
 // signalBroker reaches the process that .ci/kafka started.
@@ -262,8 +290,9 @@ func (w *world) signalBroker(sig syscall.Signal) bool {
 	return err == nil && pid > 1 && syscall.Kill(pid, sig) == nil
 }
 
-// valve stands before the embedded broker: shut, it cuts every connection, the
-// harness's own as well, and lets none through; frozen, it holds what the
+// valve stands before the embedded broker, or the proxy to a real one: shut, it
+// cuts every connection, before the embedded one the harness's own as well, and
+// lets none through; frozen, it holds what the
 // broker answers.
 type valve struct {
 	mu     sync.Mutex
