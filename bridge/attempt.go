@@ -168,6 +168,7 @@ func (b *Bridge) insert(d *document, p permit) stellar.Answer {
 	b.exposure.Release(d.topic, d.r.end(d, a))
 	b.slots.release(p.slot, a.PushBack)
 	b.metrics.attempt(a)
+	d.trail.attempted(begun, d.attempts-1, a)
 	if a.Again {
 		d.attempts-- // a token that had to be renewed is not the record's failure
 		b.gate.giveBack(p.ticket)

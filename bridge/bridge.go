@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"serbridge/bridge/admin"
@@ -93,6 +94,7 @@ type Config struct {
 
 	Health     *admin.Health
 	Logger     *slog.Logger
+	Tracer     trace.Tracer          // nil: nothing is traced
 	Registerer prometheus.Registerer // nil: metrics are counted and shown to nobody
 	Redact     func(string) string   // takes credentials out of what reaches a dead letter
 }
@@ -175,6 +177,7 @@ type Bridge struct {
 	heard    *heard
 	troubles *troubles
 	metrics  *metrics
+	tracing  *tracing       // nil: nothing is traced
 	idle     chan *record   // to a goroutine that has delivered its record
 	idlers   idlers         // that wait for another
 	records  sync.WaitGroup // every record taken has a goroutine; Run waits for them
@@ -241,6 +244,7 @@ func New(cfg Config) (*Bridge, error) {
 	b.gate.crowded = func() (int, bool) { return b.exposure.Held(), b.exposure.Waiting() > 0 }
 	b.gate.turned = b.slots.restart
 	b.metrics = newMetrics(b)
+	b.tracing = newTracing(&cfg)
 	if cfg.Topics[0][0] == '^' {
 		re, err := regexp.Compile(cfg.Topics[0])
 		if err != nil {

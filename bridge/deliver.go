@@ -113,6 +113,7 @@ func (b *Bridge) deliver(r *record) {
 	if b.cfg.Begin != nil && r.wait(b.cfg.Begin) != nil {
 		return
 	}
+	r.trail = b.tracing.follow(r)
 	r.reading = b.read(r)
 	result, err := b.transform(r)
 	for again := true; again; {
@@ -136,10 +137,12 @@ func (b *Bridge) deliver(r *record) {
 			return
 		}
 	}
+	begun := r.trail.now()
 	if b.finish(r, o) != nil {
 		return
 	}
 	b.settle(r)
+	r.trail.settled(begun, r.k.Topic)
 }
 
 // deliverParts brings every part of the record to its end; the error is the
@@ -185,7 +188,11 @@ func (b *Bridge) deliverPart(r *record, i int, part transform.Part) error {
 	case part.Reject != nil:
 		return b.reject(r, i, part.Reject, nil)
 	}
-	d := &document{r: r, topic: r.p.topic, part: i, doc: part.Document}
+	d := &document{r: r, topic: r.p.topic, part: i, doc: part.Document, trail: r.trail}
+	if r.lane != nil { // one of several
+		d.trail = r.trail.part(i)
+		defer d.trail.end()
+	}
 	if err := d.encode(); err != nil {
 		return b.reject(r, i, &transform.Reject{Reason: transform.InvalidField, Detail: err.Error()}, part.Document)
 	}
@@ -360,7 +367,7 @@ func (b *Bridge) reject(r *record, part int, why *transform.Reject, doc *transfo
 	l.FailedAt = time.Now()
 	def(&l.FirstFailedAt, l.FailedAt)
 	r.note(part, PartOutcome{Reason: l.Reason, Document: doc})
-	return b.write(r, l)
+	return b.write(r, r.trail, l)
 }
 
 // braked tells the topic's brake of a result that holds no detection to us. It
@@ -399,7 +406,7 @@ func (b *Bridge) deadLetter(d *document, reason string) error {
 	l.FailedAt = time.Now()
 	def(&l.FirstFailedAt, d.firstFailed)
 	d.r.note(d.part, PartOutcome{Reason: reason, Answer: d.last, Document: d.doc, Attempts: d.attempts, Doubts: b.doubts(d)})
-	return b.write(d.r, l)
+	return b.write(d.r, cmp.Or(d.trail, d.r.trail), l)
 }
 
 func (b *Bridge) letter(r *record, part int, doc *transform.Document) deadletter.Letter {
@@ -421,19 +428,20 @@ func (b *Bridge) letter(r *record, part int, doc *transform.Document) deadletter
 // what is in neither place is lost. A drain waits for a write like for a POST,
 // so that the next owner does not write it again, but not for another try,
 // unless a part of the record was delivered.
-func (b *Bridge) write(r *record, l deadletter.Letter) error {
+func (b *Bridge) write(r *record, t *trail, l deadletter.Letter) error {
 	if !r.beginLetter() {
 		return errDrained
 	}
 	acknowledged := false
 	defer func() { b.letterEnded(r, acknowledged) }()
 	r.freeHand()
-	wait := fullJitter(mostWait)
+	wait, begun := fullJitter(mostWait), t.now()
 	for {
 		err := b.cfg.DeadLetters.Write(r.p.ctx, l)
 		if err == nil {
 			acknowledged = true
 			b.metrics.deadLettered(r, l.Reason)
+			t.lettered(begun, b.cfg.DeadLetters.Topic(), l.Reason)
 			return nil
 		}
 		if r.p.ctx.Err() != nil {
@@ -479,6 +487,7 @@ func (b *Bridge) settle(r *record) {
 // ended takes the record off the books, settled or not.
 func (b *Bridge) ended(r *record) {
 	r.freeHand()
+	r.trail.end()
 	kept, free := r.settled()
 	b.exposure.Release(r.p.topic, kept+free)
 	b.queue.ended(r)

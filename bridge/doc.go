@@ -83,5 +83,5 @@
 //	gate.go slots.go rate.go heard.go    who may go, and when
 //	fault.go brake.go       whose fault; topics that are none
 //	commit.go               snapshots to the broker
-//	watch.go trouble.go metrics.go       what is seen from outside
+//	watch.go trouble.go metrics.go trail.go    what is seen from outside
 package bridge

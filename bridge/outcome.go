@@ -92,10 +92,12 @@ func (b *Bridge) transform(r *record) (transform.Result, error) {
 	}
 	var wait *backoff.ExponentialBackOff
 	for {
+		begun := r.trail.now()
 		in := r.reading.Input
 		in.Now, in.ClusterID, in.Settings = time.Now(), b.cluster, b.cfg.Transform(in.Topic)
 		result := r.reading.Transform(in)
 		if result.Hold == nil {
+			r.trail.transformed(begun, result)
 			return result, nil
 		}
 		if wait == nil {

@@ -34,6 +34,7 @@ type record struct {
 	taken bool          // from the queue; belongs to the queue's lock
 	trial bool          // let through a braked topic, to see whether it is well again
 
+	trail    *trail // nil: it is not traced
 	reading  Reading
 	outcomes []PartOutcome // of its parts, each written by its own; nil when nobody wants to know
 
@@ -224,6 +225,7 @@ type document struct {
 	doc   *transform.Document
 	body  []byte
 	rung  int // of the slimming ladder: 0 unchanged
+	trail *trail
 
 	attempts    int
 	sends       int       // attempts that may have been stored

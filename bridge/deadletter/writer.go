@@ -90,6 +90,9 @@ func (w *Writer) partitioner(string) func(*kgo.Record, int) int {
 	}
 }
 
+// Topic is where letters go.
+func (w *Writer) Topic() string { return w.cfg.Topic }
+
 // Write writes l and returns nil when all in-sync replicas have acknowledged it. An error means that the offset must be held:
 // it says what to do, and writing again is right (it may then be there twice, if the acknowledgement was lost). It returns
 // when ctx ends, even if the broker is silent, and after Close. It is safe for concurrent use.

@@ -202,6 +202,12 @@ func (c *Client) Close() {
 	c.trust.close()
 }
 
+// Endpoint is where documents are POSTed to; it holds no credential.
+func (c *Client) Endpoint() *url.URL {
+	u := *c.insert
+	return &u
+}
+
 // request makes a request for target, an escaped path with its query. Its
 // body is sent at most once.
 func (c *Client) request(ctx context.Context, method, target string, body io.Reader, authorization string) (*http.Request, error) {

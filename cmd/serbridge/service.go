@@ -34,11 +34,15 @@ type service struct {
 	stellar  *stellar.Client
 	letters  *deadletter.Writer
 	receipts *receipt.Writer // nil: none are written
+	traces   *traces
 	bridge   *bridge.Bridge
 }
 
 // stopAdmin bounds the end of the admin port: a scrape under way may finish.
 const stopAdmin = 2 * time.Second
+
+// stopTraces bounds the last sending of spans.
+const stopTraces = time.Second
 
 // newService makes all parts; it connects to nothing. Errors are of the
 // configuration. What changes alter is what the environment cannot say.
@@ -49,6 +53,9 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor, changes ...f
 			v.close()
 		}
 	}()
+	if v.traces, err = newTraces(s.Traces, log, red); err != nil {
+		return nil, err
+	}
 	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newBuildInfo())
 	v.admin = admin.New(admin.Config{Addr: s.Process.AdminAddr, Health: &v.health, Gatherer: v.registry, Logger: log, Redactor: red})
@@ -106,7 +113,7 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
 		OnAmbiguous: d.OnAmbiguous, ProbeWait: d.ProbeWait, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
 		Instance: instance(), Version: buildVersion(),
-		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact,
+		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact, Tracer: v.traces.tracer(),
 	}
 	if opened := v.settings.Registry.opened; opened != nil {
 		c.Schema = opened.Fetch
@@ -170,7 +177,17 @@ func (v *service) stopAdmin() {
 	}
 }
 
+// stopTraces bounds the end of the traces: a collector that is away must not hold up a stop.
+func (v *service) stopTraces() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTraces)
+	defer cancel()
+	if err := v.traces.stop(ctx); err != nil {
+		v.log.Warn("the last traces are lost", "error", err)
+	}
+}
+
 func (v *service) close() {
+	v.stopTraces()
 	if v.receipts != nil {
 		v.receipts.Close()
 	}

@@ -42,6 +42,7 @@ type settings struct {
 	Transform transformSettings
 	Receipts  receiptSettings
 	Registry  registrySettings
+	Traces    traceSettings
 	Process   processSettings
 }
 
@@ -136,6 +137,17 @@ type receiptSettings struct {
 	Retention time.Duration `env:"RECEIPTS_RETENTION,default=2160h" min:"1h" max:"87600h" doc:"How long a receipts topic that is created keeps receipts: the period to be audited."`
 }
 
+// traceSettings are those of OpenTelemetry's that we judge; its libraries read the others (README, Traces).
+type traceSettings struct {
+	Endpoint       string        `env:"OTEL_EXPORTER_OTLP_ENDPOINT" shown:"none" doc:"Collector that takes traces by OTLP over HTTP: http:// or https://, host and port, such as http://collector:4318. Unset, with the next two: no traces."`
+	TracesEndpoint string        `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" shown:"none" doc:"The same with its whole path, used as it is."`
+	Exporter       string        `env:"OTEL_TRACES_EXPORTER" shown:"otlp once an endpoint is set" values:"otlp|none" doc:"otlp alone: to http://localhost:4318; none: no traces."`
+	Protocol       string        `env:"OTEL_EXPORTER_OTLP_PROTOCOL" shown:"http/protobuf" values:"http/protobuf" doc:"Protocol of the collector; gRPC is not spoken: a collector takes HTTP on port 4318."`
+	TracesProtocol string        `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" shown:"http/protobuf" values:"http/protobuf" doc:"The same for traces alone."`
+	Headers        secret.Source `env:"OTEL_EXPORTER_OTLP_HEADERS" doc:"Headers for the collector, name=value and comma-separated: its credentials. The file is read at the start."`
+	Disabled       bool          `env:"OTEL_SDK_DISABLED,default=false" doc:"No traces, whatever else is set."`
+}
+
 type processSettings struct {
 	AdminAddr string `env:"ADMIN_ADDR,default=:9090" doc:"Address for /livez, /readyz and /metrics: host:port, or :port for all interfaces."`
 	LogLevel  string `env:"LOG_LEVEL,default=info" values:"debug|info|warn|error" doc:"Least level that is logged."`
@@ -145,7 +157,7 @@ type processSettings struct {
 // sections are the headings of the table, by the field of settings.
 var sections = map[string]string{
 	"Kafka": "Kafka", "DLQ": "Dead letters", "Stellar": "Stellar Cyber", "Delivery": "Delivery",
-	"Transform": "Transform", "Receipts": "Receipts", "Registry": "Schema registry", "Process": "Process",
+	"Transform": "Transform", "Receipts": "Receipts", "Registry": "Schema registry", "Traces": "Traces", "Process": "Process",
 }
 
 // rebalanceMargin is what the group waits beyond a drain: the commit's retries and one poll of the group.
@@ -187,6 +199,7 @@ func loadSettings(environ map[string]string, red *secret.Redactor) (settings, er
 	found.addNew(s.Transform.check()...)
 	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
 	found.addNew(s.Registry.check()...)
+	found.addNew(s.Traces.check()...)
 	found.addNew(s.Process.check()...)
 	found.addNew(s.contradictions()...)
 	return s, found.err(red)
@@ -424,6 +437,17 @@ func (s transformSettings) zone() *time.Location {
 		return z
 	}
 	return time.UTC
+}
+
+func (s traceSettings) check() (found problems) {
+	for _, e := range []struct{ name, value string }{
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", s.Endpoint}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", s.TracesEndpoint},
+	} {
+		if _, why := parseURL(e.value); e.value != "" && why != "" {
+			found.sayf(e.name, e.value, "%s; http:// is allowed too, credentials go into OTEL_EXPORTER_OTLP_HEADERS", why)
+		}
+	}
+	return found
 }
 
 func (s processSettings) check() (found problems) {
