@@ -86,6 +86,7 @@ func split(tag string) []string {
 func load(environ map[string]string, red *secret.Redactor, target any) problems {
 	v := reflect.ValueOf(target).Elem()
 	rows := rowsOf(v.Type())
+	rememberAll(environ, red)
 	var found problems
 	for _, r := range rows {
 		field := v.FieldByIndex(r.index)
@@ -99,6 +100,16 @@ func load(environ map[string]string, red *secret.Redactor, target any) problems 
 	}
 	found.add(nearMisses(environ, rows)...)
 	return found
+}
+
+// rememberAll tells red the credentials of every section: one that was pasted into a variable of this section is one as
+// well where its own is not read.
+func rememberAll(environ map[string]string, red *secret.Redactor) {
+	for _, r := range rowsOf(reflect.TypeFor[settings]()) {
+		if r.isSecret() && r.field.Tag.Get("identity") != "true" {
+			red.Add(environ[r.name])
+		}
+	}
 }
 
 // decode reads one variable into its field; a field whose variable has a problem stays zero.
@@ -239,7 +250,6 @@ func (r row) credential(environ map[string]string, red *secret.Redactor) (source
 	if r.field.Tag.Get("identity") == "true" {
 		red = nil
 	}
-	red.Add(value)
 	switch {
 	case value == "" && path == "":
 		if r.required {
