@@ -113,6 +113,20 @@ func (r *Registry) Fetch(ctx context.Context, id uint32) error {
 	return err
 }
 
+// Reach asks the registry what it holds, without reading a schema: how many subjects these credentials may see. The error
+// says what to do.
+func (r *Registry) Reach(ctx context.Context) (subjects int, err error) {
+	client, err := r.client()
+	if err != nil {
+		return 0, err
+	}
+	names, err := client.Subjects(ctx)
+	if err != nil {
+		return 0, explain(err)
+	}
+	return len(names), nil
+}
+
 func (r *Registry) justFailed() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

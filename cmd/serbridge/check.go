@@ -152,6 +152,7 @@ func (c *check) once(ctx context.Context) error {
 	if c.checkPlatform(ctx) {
 		c.checkToken(ctx)
 	}
+	c.checkRegistry(ctx)
 	c.checkRate()
 	c.checkMemory()
 	return nil

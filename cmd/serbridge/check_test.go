@@ -18,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sr"
+	"github.com/twmb/franz-go/pkg/sr/srfake"
 
 	"serbridge/bridge/stellar/stellartest"
 )
@@ -439,5 +441,35 @@ func TestMemoryLimitOfEitherControlGroup(t *testing.T) {
 	check.checkMemory()
 	if f := check.facts[0]; f.State != stateWarning || !strings.Contains(f.Do, "BUFFER_BYTES") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A registry that refuses holds every framed record: a check that does not ask it says all is well.
+func TestCheckAsksTheSchemaRegistry(t *testing.T) {
+	p := newPlace(t, allRights(), "detections", "g.dlq", "g.dlq.handled")
+	registry := srfake.New(srfake.WithAuth("Basic dTpoaWRkZW4tcGFzc3dvcmQ=")) // u:hidden-password
+	defer registry.Close()
+	p.environ["SCHEMA_REGISTRY_URL"], p.environ["SCHEMA_REGISTRY_USERNAME"] = registry.URL(), "u"
+	p.environ["SCHEMA_REGISTRY_PASSWORD"] = "wrong-password"
+	if f := p.check().has("schema registry", stateFailed); f == nil || !strings.Contains(f.Says, ": check SCHEMA_REGISTRY_USERNAME") {
+		t.Errorf("refused: %+v", f)
+	}
+	p.environ["SCHEMA_REGISTRY_PASSWORD"] = "hidden-password"
+	if p.check().has("schema registry", stateWarning) == nil {
+		t.Error("a registry that shows nothing is no warning")
+	}
+	registry.SeedSchema("detections-value", 1, 41, sr.Schema{Schema: avroDetection})
+	if f := p.check().has("schema registry", stateOK); f == nil || !strings.Contains(f.Says, "1 subjects") {
+		t.Errorf("well: %+v", f)
+	}
+	registry.Close()
+	if f := p.check().has("schema registry", stateFailed); f == nil || !strings.Contains(f.Says, "check SCHEMA_REGISTRY_URL") {
+		t.Errorf("away: %+v", f)
+	}
+	delete(p.environ, "SCHEMA_REGISTRY_URL")
+	delete(p.environ, "SCHEMA_REGISTRY_USERNAME")
+	delete(p.environ, "SCHEMA_REGISTRY_PASSWORD")
+	if slices.Contains(p.check().names(), "schema registry") {
+		t.Error("there is none, and it was asked")
 	}
 }
