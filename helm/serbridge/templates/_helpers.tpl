@@ -104,6 +104,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- $_ := set $env "KAFKA_OAUTH_CLIENT_ID_FILE" (printf "%s/kafka-client-id" $dir) -}}
 {{- $_ := set $env "KAFKA_OAUTH_CLIENT_SECRET_FILE" (printf "%s/kafka-client-secret" $dir) -}}
 {{- end -}}
+{{- if .Values.schemaRegistry.existingSecret -}}
+{{- $_ := set $env "SCHEMA_REGISTRY_USERNAME_FILE" (printf "%s/registry-username" $dir) -}}
+{{- $_ := set $env "SCHEMA_REGISTRY_PASSWORD_FILE" (printf "%s/registry-password" $dir) -}}
+{{- end -}}
+{{- if .Values.schemaRegistry.ca.existingSecret }}{{ $_ := set $env "SCHEMA_REGISTRY_CA_FILE" (printf "%s/registry-ca.crt" $dir) }}{{ end -}}
+{{- if .Values.traces.existingSecret }}{{ $_ := set $env "OTEL_EXPORTER_OTLP_HEADERS_FILE" (printf "%s/traces-headers" $dir) }}{{ end -}}
 {{- toJson $env -}}
 {{- end }}
 
@@ -152,6 +158,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- with .Values.kafka.tls.certificate -}}
 {{- if .existingSecret }}{{ $sources = append $sources (dict "secret" (dict "name" .existingSecret "items" (list (dict "key" .certKey "path" "kafka-tls.crt") (dict "key" .keyKey "path" "kafka-tls.key")))) }}{{ end -}}
 {{- end -}}
+{{- end -}}
+{{- with .Values.schemaRegistry -}}
+{{- if .existingSecret }}{{ $sources = append $sources (dict "secret" (dict "name" .existingSecret "items" (list (dict "key" .usernameKey "path" "registry-username") (dict "key" .passwordKey "path" "registry-password")))) }}{{ end -}}
+{{- if .ca.existingSecret }}{{ $sources = append $sources (dict "secret" (dict "name" .ca.existingSecret "items" (list (dict "key" .ca.key "path" "registry-ca.crt")))) }}{{ end -}}
+{{- end -}}
+{{- with .Values.traces -}}
+{{- if .existingSecret }}{{ $sources = append $sources (dict "secret" (dict "name" .existingSecret "items" (list (dict "key" .headersKey "path" "traces-headers")))) }}{{ end -}}
 {{- end -}}
 {{- toYaml $sources -}}
 {{- end }}

@@ -25,6 +25,12 @@
 {{- if and (le (int $v.drainSeconds) 20) (not (index $v.settings "STELLAR_TIMEOUT")) -}}
 {{- $bad = append $bad "drainSeconds: more than 20, or a shorter settings.STELLAR_TIMEOUT: a request that outlasts the drain is sent twice" -}}
 {{- end -}}
+{{- if and (or $v.schemaRegistry.existingSecret $v.schemaRegistry.ca.existingSecret) (not (index $v.settings "SCHEMA_REGISTRY_URL")) -}}
+{{- $bad = append $bad "schemaRegistry: has no meaning without settings.SCHEMA_REGISTRY_URL" -}}
+{{- end -}}
+{{- if and $v.traces.existingSecret (not (index $v.settings "OTEL_EXPORTER_OTLP_ENDPOINT")) (not (index $v.settings "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) -}}
+{{- $bad = append $bad "traces.existingSecret: has no meaning without settings.OTEL_EXPORTER_OTLP_ENDPOINT" -}}
+{{- end -}}
 {{- $own := include "serbridge.ownSettings" . | fromJson -}}
 {{- range $e := $v.extraEnv -}}
 {{- if or (hasKey $own $e.name) (hasKey $v.settings $e.name) -}}
