@@ -199,6 +199,7 @@ type Bridge struct {
 	shares     shares         // that count now, and
 	looked     shares         // as last looked at
 	blind      bool           // the last look failed
+	retention  retentions     // of the consumed topics
 	stopped    time.Time      // when the stop began; zero: it has not
 	said       map[place]bool // partitions whose first start was told
 }

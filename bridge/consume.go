@@ -147,6 +147,7 @@ func (b *Bridge) receive(ft kgo.FetchTopicPartition) {
 			rs = append(rs, &record{p: p, k: own(k), size: size + codec.Expansion(k.Value), at: now})
 		}
 	}
+	p.noteAges(ft.Records, f.Base())
 	b.metrics.received.WithLabelValues(p.topic).Add(float64(len(rs)))
 	b.queue.push(p, rs)
 	if b.crowded(p) || bounded && p.over() {

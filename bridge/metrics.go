@@ -167,6 +167,9 @@ var (
 	shareDesc     = desc("rate_share", "This member's part of RATE_LIMIT, requests per second.")
 	tokenDesc     = desc("token_expiry_timestamp_seconds", "When the access token expires.")
 	commitAgeDesc = desc("commit_age_seconds", "Since the last acknowledged commit.")
+	limitedDesc   = desc("limited_by", "1 at what keeps delivery from going faster now, 0 at the others.", "by")
+	retentionDesc = desc("retention_seconds", "How long the topic keeps records (retention.ms); none where it is unlimited or may not be read.", "topic")
+	headroomDesc  = desc("retention_headroom_seconds", "Until retention may remove the first record received and not settled, at the earliest; retention.bytes is not counted.", "topic", "partition")
 	oldestDesc    = desc("oldest_unsettled_age_seconds", "Age of the oldest record received and not settled.", "topic", "partition")
 	openDesc      = desc("records_unsettled", "Records received and not settled.", "topic", "partition")
 	aboveDesc     = desc("settled_above_frontier", "Records settled above the first that is not: lag to Kafka, but no work.", "topic", "partition")
@@ -213,9 +216,44 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	if at := m.lastCommit.Load(); at > 0 {
 		gauge(commitAgeDesc, time.Since(time.Unix(0, at)).Seconds())
 	}
+	by := b.limitedBy()
+	for _, l := range limits {
+		gauge(limitedDesc, oneIf(l == by), string(l))
+	}
+	m.collectRetention(gauge)
 	for _, p := range b.owned() {
 		collectPartition(p, gauge)
+		if retention, limited := b.retentionOf(p.topic); limited {
+			collectHeadroom(p, retention, gauge)
+		}
 	}
+}
+
+func (m *metrics) collectRetention(gauge func(*prometheus.Desc, float64, ...string)) {
+	m.b.mu.Lock()
+	of := m.b.retention.of // replaced, never changed
+	m.b.mu.Unlock()
+	for topic, d := range of {
+		gauge(retentionDesc, d.Seconds(), topic)
+	}
+}
+
+func collectHeadroom(p *partition, retention time.Duration, gauge func(*prometheus.Desc, float64, ...string)) {
+	f := p.frontier()
+	if f == nil {
+		return
+	}
+	s := f.Stats()
+	if left, known := p.headroom(s.Base, s.Open > 0, retention); known {
+		gauge(headroomDesc, left.Seconds(), p.topic, strconv.Itoa(int(p.id)))
+	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func collectPartition(p *partition, gauge func(*prometheus.Desc, float64, ...string)) {

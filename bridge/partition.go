@@ -49,6 +49,7 @@ type partition struct {
 	since    time.Time // begin of the assignment
 	suspects int64     // an earlier member may have sent what is below and not settled
 	sent     int64     // highest offset of which an attempt was made, -1: none
+	ages     ages      // of what was received
 
 	// The rest belongs to the queue's lock.
 	queued []*record

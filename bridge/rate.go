@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -17,6 +18,8 @@ import (
 // its tokens when the share changes, so no restart or rebalance adds a burst.
 type dispenser struct {
 	turn chan struct{} // capacity 1: holding it is having the turn
+
+	asleep atomic.Bool // the one whose turn it is waits for its token
 
 	mu       sync.Mutex
 	limiter  *rate.Limiter // nil: no limit
@@ -77,11 +80,13 @@ func (d *dispenser) next() {
 }
 
 func (d *dispenser) token(ctx context.Context) error {
+	defer d.asleep.Store(false)
 	for {
 		wait, cancel, changed := d.reserve()
 		if wait == 0 {
 			return nil
 		}
+		d.asleep.Store(true)
 		if done, err := d.sleep(ctx, wait, changed); err != nil || !done {
 			cancel()
 			if err != nil {
@@ -151,3 +156,6 @@ func (d *dispenser) rate() (perSecond float64, limited bool) {
 	}
 	return float64(d.limiter.Limit()), true
 }
+
+// isAwaited reports whether somebody waits for a token that is not there yet.
+func (d *dispenser) isAwaited() bool { return d.asleep.Load() }

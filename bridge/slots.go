@@ -195,3 +195,10 @@ func (s *slots) state() (limit, inUse int) {
 	defer s.mu.Unlock()
 	return s.limit, s.inUse
 }
+
+// waiting is how many attempts wait for a slot.
+func (s *slots) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.line.Len()
+}

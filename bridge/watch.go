@@ -171,6 +171,7 @@ func (b *Bridge) watch(ctx context.Context) {
 	deadLetters, credentials := false, false
 	b.lookAtBacklog(ctx)
 	b.reshare()
+	b.lookAtRetention(ctx)
 	for {
 		if !deadLetters {
 			deadLetters = b.lookAtDeadLetters(ctx)
@@ -185,6 +186,7 @@ func (b *Bridge) watch(ctx context.Context) {
 		b.reshare()
 		_, _ = b.look(ctx)
 		b.troubles.fade()
+		b.lookAtRetention(ctx)
 	}
 }
 

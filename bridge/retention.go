@@ -1,0 +1,128 @@
+package bridge
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// retentionEvery is how often the topics' retention is read: it changes by hand.
+const retentionEvery = 5 * time.Minute
+
+// retentions are retention.ms of the consumed topics that delete by it.
+type retentions struct {
+	of     map[string]time.Duration
+	looked time.Time
+}
+
+// lookAtRetention reads how long the topics keep their records, now and then.
+// What cannot be read, for want of DescribeConfigs perhaps, has no figure.
+func (b *Bridge) lookAtRetention(ctx context.Context) {
+	b.mu.Lock()
+	old := b.retention
+	topics := make([]string, 0, len(b.totals))
+	for t := range b.totals {
+		topics = append(topics, t)
+	}
+	b.mu.Unlock()
+	if len(topics) == 0 || time.Since(old.looked) < retentionEvery {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, watchEvery/2)
+	defer cancel()
+	of := make(map[string]time.Duration)
+	configs, err := b.admin.DescribeTopicConfigs(ctx, topics...)
+	for _, c := range configs {
+		for _, one := range c.Configs {
+			if ms, ok := retentionMs(one.Key, one.MaybeValue()); ok {
+				of[c.Name] = ms
+			}
+		}
+	}
+	if err != nil {
+		of = old.of // what was known; asked again after the same while
+	}
+	b.mu.Lock()
+	b.retention = retentions{of: of, looked: time.Now()}
+	b.mu.Unlock()
+}
+
+// retentionMs is a topic's limit by time, if it has one.
+func retentionMs(key, value string) (time.Duration, bool) {
+	ms, err := strconv.ParseInt(value, 10, 64)
+	if key != "retention.ms" || err != nil || ms <= 0 || ms > 1<<42 {
+		return 0, false
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
+
+func (b *Bridge) retentionOf(topic string) (time.Duration, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d, ok := b.retention.of[topic]
+	return d, ok
+}
+
+// ages remember how old the records of a partition are by their own timestamps,
+// from which retention counts: one entry for each poll that brought some.
+type ages []age
+
+type age struct {
+	first  int64 // offset
+	oldest time.Time
+}
+
+// add notes what a poll brought, and forgets what is settled below base.
+func (a ages) add(rs []*kgo.Record, base int64) ages {
+	if len(rs) == 0 {
+		return a
+	}
+	now := age{first: rs[0].Offset, oldest: rs[0].Timestamp}
+	for _, r := range rs {
+		if r.Timestamp.Before(now.oldest) {
+			now.oldest = r.Timestamp
+		}
+	}
+	kept := a.from(base)
+	for len(kept) > 0 && kept[len(kept)-1].first >= now.first { // fetched again
+		kept = kept[:len(kept)-1]
+	}
+	return append(append(ages(nil), kept...), now)
+}
+
+// from leaves out the entries that lie below the base as a whole.
+func (a ages) from(base int64) ages {
+	for len(a) > 1 && a[1].first <= base {
+		a = a[1:]
+	}
+	return a
+}
+
+// oldest is no younger than the record at base.
+func (a ages) oldest(base int64) (time.Time, bool) {
+	if a = a.from(base); len(a) == 0 || a[0].first > base {
+		return time.Time{}, false
+	}
+	return a[0].oldest, true
+}
+
+func (p *partition) noteAges(rs []*kgo.Record, base int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ages = p.ages.add(rs, base)
+}
+
+// headroom is how long it is until retention may remove the first record that
+// is received and not settled; while there is none, retention in full. Kafka
+// removes whole segments, so it may be later, never earlier.
+func (p *partition) headroom(base int64, open bool, retention time.Duration) (time.Duration, bool) {
+	if !open {
+		return retention, true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, ok := p.ages.oldest(base)
+	return retention - time.Since(at), ok
+}
