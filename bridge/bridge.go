@@ -177,10 +177,13 @@ type Bridge struct {
 	heard    *heard
 	troubles *troubles
 	metrics  *metrics
-	tracing  *tracing       // nil: nothing is traced
-	idle     chan *record   // to a goroutine that has delivered its record
-	idlers   idlers         // that wait for another
-	records  sync.WaitGroup // every record taken has a goroutine; Run waits for them
+	tracing  *tracing // nil: nothing is traced
+
+	lettersAge lettersAge
+
+	idle    chan *record   // to a goroutine that has delivered its record
+	idlers  idlers         // that wait for another
+	records sync.WaitGroup // every record taken has a goroutine; Run waits for them
 
 	cluster    string        // id
 	commitTurn chan struct{} // capacity 1: one commit at a time
@@ -290,6 +293,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var g errgroup.Group
 	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search, b.awaitStarts} {
 		g.Go(func() error { part(life); return nil })
+	}
+	if !b.cfg.Bounded {
+		g.Go(func() error { b.lookAtLetters(life); return nil })
 	}
 	if b.cfg.Bounded {
 		bounded, over := context.WithCancel(ctx)

@@ -41,6 +41,7 @@ type metrics struct {
 	lastDelivered   *prometheus.GaugeVec // by topic and format
 
 	lastCommit atomic.Int64 // unix nanoseconds
+	mixes      mixes
 }
 
 func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
@@ -109,6 +110,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 
 func (m *metrics) skip(r *record, reason transform.SkipReason) {
 	m.skips.WithLabelValues(r.k.Topic, string(reason)).Inc()
+	m.mixes.count(r.p.topic, mix{away: 1})
 }
 
 func (m *metrics) mapIgnored(err error) {
@@ -122,12 +124,14 @@ func (m *metrics) mapIgnored(err error) {
 func (m *metrics) delivered(d *document, now time.Time) {
 	topic, format := d.r.k.Topic, d.doc.Format()
 	m.docs.WithLabelValues(topic, format).Inc()
+	m.mixes.count(d.topic, mix{delivered: 1})
 	m.lastDelivered.WithLabelValues(topic, format).Set(float64(now.UnixMilli()) / 1000)
 	m.latency.Observe(max(0, now.Sub(d.r.k.Timestamp).Seconds()))
 }
 
 func (m *metrics) deadLettered(r *record, reason string) {
 	m.letters.WithLabelValues(r.k.Topic, reason).Inc()
+	m.mixes.count(r.p.topic, mix{away: 1})
 }
 
 func (m *metrics) attempt(a stellar.Answer) {
@@ -221,6 +225,8 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 		gauge(limitedDesc, oneIf(l == by), string(l))
 	}
 	m.collectRetention(gauge)
+	b.lettersAge.collect(gauge)
+	m.mixes.collect(gauge)
 	for _, p := range b.owned() {
 		collectPartition(p, gauge)
 		if retention, limited := b.retentionOf(p.topic); limited {

@@ -186,6 +186,7 @@ func (b *Bridge) watch(ctx context.Context) {
 		b.reshare()
 		_, _ = b.look(ctx)
 		b.troubles.fade()
+		b.lookAtMixes()
 		b.lookAtRetention(ctx)
 	}
 }

@@ -157,6 +157,9 @@ func (w *world) startWith(change memberConfig) *member {
 	}
 	options := w.kafka(m.lines.dial(w.dialer))
 	lettersConfig := deadletter.Config{Options: options, Topic: w.group + ".dlq", Create: true, Logger: log}
+	if w.cluster != nil { // in a bubble; it reads them now and then
+		lettersConfig.Options = append(options[:len(options):len(options)], kgo.WithDecompressor(zstdOutside{}))
+	}
 	if change.letters != nil {
 		change.letters(&lettersConfig)
 	}
