@@ -110,6 +110,23 @@ func (r *Reader) Follow(ctx context.Context) error {
 // Fate is what became of the letter, as of when the reader was opened, or as far as Follow has come.
 func (r *Reader) Fate(p Place) Fate { return r.fates.of(p) }
 
+// Open counts the letters that nobody has handled, as of then, and returns the first of each partition. No letter is read
+// for it: an offset without one, which a transaction's marker or compaction leaves, counts as an open letter.
+func (r *Reader) Open() (n int64, first []Place) {
+	for _, s := range r.Spans {
+		found := false
+		for p := (Place{s.Partition, s.Start}); p.Offset < s.End; p.Offset++ {
+			if r.fates.of(p) != Open {
+				continue
+			}
+			if n++; !found {
+				first, found = append(first, p), true
+			}
+		}
+	}
+	return n, first
+}
+
 // Marks reads the last marks of these letters; one that nobody has handled is left out.
 func (r *Reader) Marks(ctx context.Context, places []Place) (map[Place]Mark, error) {
 	marks := make(map[Place]Mark, len(places))

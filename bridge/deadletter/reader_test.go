@@ -155,6 +155,9 @@ func TestLastMarkOfALetterCounts(t *testing.T) {
 		if got := strings.Join(w.places(r, Filter{Fates: []Fate{Open}, Partitions: []int32{0}}), " "); got != "0:1 0:2 0:3" {
 			t.Errorf("open: %s; 0:1 was opened again, the mark of 0:2 is of another topic, that of 0:3 damaged", got)
 		}
+		if n, first := r.Open(); n != 7 || !slices.Equal(first, []Place{{0, 1}, {1, 0}}) {
+			t.Errorf("%d open letters, the first %v: want 7, 0:1 and 1:0", n, first)
+		}
 		if r.Damaged != 1 {
 			t.Errorf("%d damaged marks, want 1", r.Damaged)
 		}

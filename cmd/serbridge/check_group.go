@@ -22,7 +22,8 @@ func (c *check) checkGroup(ctx context.Context) {
 		return
 	}
 	c.facts.ok("group rights", name, "may join and commit")
-	members, kind, err := c.membership(asking)
+	group, err := readMembership(asking, c.admin, name)
+	members, kind := len(group.members), group.kind
 	const other = "take another KAFKA_GROUP, or end the other application"
 	switch {
 	case err != nil:
@@ -50,30 +51,6 @@ func (c *check) mayCommit(ctx context.Context) error {
 		return err
 	}
 	return nil // that this member is unknown, it knew
-}
-
-// membership counts the members, by either protocol. Without a group its kind is empty.
-func (c *check) membership(ctx context.Context) (members int, kind string, err error) {
-	name := c.settings.Kafka.Group
-	classic, err := c.admin.DescribeGroups(ctx, name)
-	if err != nil {
-		return 0, "", err
-	}
-	g := classic[name]
-	switch {
-	case errors.Is(g.Err, kerr.GroupAuthorizationFailed):
-		return 0, "", g.Err
-	case g.Err == nil && g.State != "" && g.State != "Dead":
-		if g.ProtocolType != "" && g.ProtocolType != "consumer" {
-			return len(g.Members), g.ProtocolType, nil
-		}
-		return len(g.Members), "classic", nil
-	}
-	modern, err := c.admin.DescribeConsumerGroups(ctx, name)
-	if err != nil || modern[name].Err != nil || modern[name].State == "" || modern[name].State == "Dead" {
-		return 0, "", nil // a broker without KIP-848, or no such group: what the first answer said
-	}
-	return len(modern[name].Members), "consumer", nil
 }
 
 // checkOwnTopics looks at the topics that we write.

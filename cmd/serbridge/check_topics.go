@@ -7,14 +7,13 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
+	"serbridge/bridge/backfill"
 	"serbridge/bridge/kafka"
 )
 
@@ -124,10 +123,10 @@ func rightName(op kadm.ACLOperation) string {
 // backlog is what the group has not committed of one topic.
 type backlog struct {
 	records int64
-	lost    int64 // below the start of the log: retention was faster
-	beyond  int   // partitions whose commit lies beyond the end of the log
-	fresh   bool  // without any commit, so that KAFKA_START decides
-	from    map[int32]kgo.Offset
+	lost    int64           // below the start of the log: retention was faster
+	beyond  int             // partitions whose commit lies beyond the end of the log
+	fresh   bool            // without any commit, so that KAFKA_START decides
+	from    map[int32]int64 // the first offset that waits
 }
 
 // checkBacklog says what waits, how old it is, how long it takes, and whether retention is faster.
@@ -140,9 +139,9 @@ func (c *check) checkBacklog(ctx context.Context, topics []string) {
 		return
 	}
 	oldest := c.oldest(ctx, backlogs)
-	retention := c.retentions(asking, topics)
+	retention, _ := readRetention(asking, c.admin, topics...)
 	for _, topic := range topics {
-		c.sayBacklog(topic, backlogs[topic], oldest[topic], retention[topic])
+		c.sayBacklog(topic, backlogs[topic], oldest[topic], retention[topic].time)
 	}
 }
 
@@ -192,13 +191,13 @@ func (c *check) backlogs(ctx context.Context, topics []string) (map[string]backl
 	if err != nil {
 		return nil, err
 	}
-	first, err := c.firstOffsets(ctx, topics, starts, ends)
+	first, err := c.settings.Kafka.Start.firstOffsets(ctx, c.admin, topics, starts, ends)
 	if err != nil {
 		return nil, err
 	}
 	found := make(map[string]backlog, len(topics))
 	for _, topic := range topics {
-		b := backlog{fresh: c.isFresh(commits, topic), from: make(map[int32]kgo.Offset)}
+		b := backlog{fresh: c.settings.Kafka.isFresh(commits, topic), from: make(map[int32]int64)}
 		for id, end := range ends[topic] {
 			start := starts[topic][id].Offset
 			from := start
@@ -225,102 +224,61 @@ func (b *backlog) add(id int32, from, start, end int64) {
 	}
 	b.records += end - from
 	if from < end {
-		b.from[id] = kgo.NewOffset().At(from)
+		b.from[id] = from
 	}
 }
 
 // isFresh tells whether KAFKA_START rules the topic: the same rule as the bridge's.
-func (c *check) isFresh(commits kadm.OffsetResponses, topic string) bool {
+func (s kafkaSettings) isFresh(commits kadm.OffsetResponses, topic string) bool {
 	committed := func(t string) bool {
 		return slices.ContainsFunc(slices.Collect(maps.Values(commits[t])), func(o kadm.OffsetResponse) bool { return o.Err == nil && o.At >= 0 })
 	}
-	if c.settings.Kafka.topicPattern() == "" {
+	if s.topicPattern() == "" {
 		return !committed(topic)
 	}
 	return !slices.ContainsFunc(slices.Collect(maps.Keys(commits)), committed)
 }
 
 // firstOffsets are what KAFKA_START means now.
-func (c *check) firstOffsets(ctx context.Context, topics []string, starts, ends kadm.ListedOffsets) (kadm.ListedOffsets, error) {
-	switch s := c.settings.Kafka.Start; {
+func (s startPosition) firstOffsets(ctx context.Context, admin *kadm.Client, topics []string, starts, ends kadm.ListedOffsets) (kadm.ListedOffsets, error) {
+	switch {
 	case s.Latest:
 		return ends, nil
 	case s.Ago > 0:
-		return c.admin.ListOffsetsAfterMilli(ctx, time.Now().Add(-s.Ago).UnixMilli(), topics...)
+		return admin.ListOffsetsAfterMilli(ctx, time.Now().Add(-s.Ago).UnixMilli(), topics...)
 	case !s.Time.IsZero():
-		return c.admin.ListOffsetsAfterMilli(ctx, s.Time.UnixMilli(), topics...)
+		return admin.ListOffsetsAfterMilli(ctx, s.Time.UnixMilli(), topics...)
 	}
 	return starts, nil
 }
 
 // oldest reads the first record that waits in each partition, without a group: its time, and the proof that we may read.
 func (c *check) oldest(ctx context.Context, backlogs map[string]backlog) map[string]time.Time {
-	from := make(map[string]map[int32]kgo.Offset)
-	wanted := 0
-	for topic, b := range backlogs {
-		if len(b.from) > 0 {
-			from[topic] = b.from
-			wanted += len(b.from)
-		}
-	}
-	if wanted == 0 {
-		return nil
-	}
 	ctx, cancel := c.ask(ctx)
 	defer cancel()
 	options, err := c.settings.Kafka.options(c.log, c.red)
 	if err != nil {
 		return nil
 	}
-	client, err := kgo.NewClient(append(options, kgo.ConsumePartitions(from), kgo.KeepControlRecords(), kgo.FetchMaxWait(250*time.Millisecond),
-		kgo.FetchMaxPartitionBytes(1), kgo.FetchMaxBytes(1<<20), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
-	if err != nil {
-		return nil
-	}
-	defer client.Close()
-	return c.readFirst(ctx, client, wanted)
-}
-
-func (c *check) readFirst(ctx context.Context, client *kgo.Client, wanted int) map[string]time.Time {
-	oldest := make(map[string]time.Time)
-	seen := make(map[string]map[int32]bool)
-	for n := 0; n < wanted && ctx.Err() == nil; {
-		client.PollFetches(ctx).EachPartition(func(p kgo.FetchTopicPartition) {
-			if seen[p.Topic] == nil {
-				seen[p.Topic] = make(map[int32]bool)
-			}
-			if seen[p.Topic][p.Partition] || len(p.Records) == 0 && p.Err == nil {
-				return
-			}
-			seen[p.Topic][p.Partition] = true
-			n++
-			client.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
-			switch at, known := oldest[p.Topic]; {
-			case p.Err != nil:
-				c.facts.fail("read", fmt.Sprintf("%s/%d", p.Topic, p.Partition), "see that our Kafka user has Read on the topic", "%s", kafka.Explain(p.Err))
-			case !known || p.Records[0].Timestamp.Before(at):
-				oldest[p.Topic] = p.Records[0].Timestamp
-			}
-		})
-	}
-	return oldest
-}
-
-// retentions are retention.ms of the topics; 0 where it is unlimited, or where we may not read it.
-func (c *check) retentions(ctx context.Context, topics []string) map[string]time.Duration {
-	all := make(map[string]time.Duration)
-	configs, err := c.admin.DescribeTopicConfigs(ctx, topics...)
-	if err != nil {
-		return all
-	}
-	for _, one := range configs {
-		for _, config := range one.Configs {
-			if ms, err := strconv.ParseInt(config.MaybeValue(), 10, 64); err == nil && config.Key == "retention.ms" && ms > 0 && ms < 1<<42 {
-				all[one.Name] = time.Duration(ms) * time.Millisecond
-			}
+	first := firstRecords{options: options, from: make(map[backfill.Place]int64)}
+	for topic, b := range backlogs {
+		for id, offset := range b.from {
+			first.from[backfill.Place{Topic: topic, Partition: id}] = offset
 		}
 	}
-	return all
+	if first.read(ctx) != nil {
+		return nil
+	}
+	for p, err := range first.failed {
+		c.facts.fail("read", p.String(), "see that our Kafka user has Read on the topic", "%s", kafka.Explain(err))
+	}
+	oldest := make(map[string]time.Time)
+	for p, at := range first.at {
+		if known, ok := oldest[p.Topic]; !ok || at.Before(known) {
+			oldest[p.Topic] = at
+		}
+	}
+	return oldest
 }
 
 // days writes a duration in the two largest of its units.

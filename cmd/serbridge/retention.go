@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// retention is when brokers remove records of a topic: the zero value is never.
+type retention struct {
+	time  time.Duration // after which a record may go
+	bytes int64         // of a partition, above which the oldest go
+}
+
+// readRetention asks for that of topics; one that our user may not ask for (DescribeConfigs) is missing, and the error is
+// of the last of these.
+func readRetention(ctx context.Context, admin *kadm.Client, topics ...string) (map[string]retention, error) {
+	all := make(map[string]retention)
+	configs, err := admin.DescribeTopicConfigs(ctx, topics...)
+	if err != nil {
+		return all, fmt.Errorf("read the topics' configuration: %w", err)
+	}
+	for _, one := range configs {
+		if one.Err != nil {
+			err = fmt.Errorf("read the configuration of %s: %w", one.Name, one.Err)
+			continue
+		}
+		all[one.Name] = retentionOf(one.Configs)
+	}
+	return all, err
+}
+
+// retentionOf reads what a topic says. One that is only compacted loses no record to its age.
+func retentionOf(configs []kadm.Config) (r retention) {
+	const forever = 1 << 42 // milliseconds; more is no time.Duration
+	deletes := true
+	for _, c := range configs {
+		n, err := strconv.ParseInt(c.MaybeValue(), 10, 64)
+		switch {
+		case c.Key == "cleanup.policy":
+			deletes = strings.Contains(c.MaybeValue(), "delete")
+		case c.Key == "retention.ms" && err == nil && n > 0 && n < forever:
+			r.time = time.Duration(n) * time.Millisecond
+		case c.Key == "retention.bytes" && err == nil && n > 0:
+			r.bytes = n
+		}
+	}
+	if !deletes {
+		return retention{}
+	}
+	return r
+}
