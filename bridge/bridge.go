@@ -93,6 +93,7 @@ type Config struct {
 	Version  string
 
 	Health     *admin.Health
+	Journal    *admin.Journal // told of what fails, for the page
 	Logger     *slog.Logger
 	Tracer     trace.Tracer          // nil: nothing is traced
 	Registerer prometheus.Registerer // nil: metrics are counted and shown to nobody
@@ -130,6 +131,7 @@ func (c *Config) defaults() {
 	def(&c.DrainTimeout, 25*time.Second)
 	def(&c.Instance, "serbridge")
 	def(&c.Health, new(admin.Health))
+	def(&c.Journal, new(admin.Journal))
 	def(&c.Logger, slog.New(slog.DiscardHandler))
 	if c.Transform == nil {
 		settings := new(transform.Settings)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"serbridge/bridge/admin"
 	"serbridge/bridge/deadletter"
 	"serbridge/bridge/pause"
 	"serbridge/bridge/stellar"
@@ -272,6 +273,7 @@ func (b *Bridge) weigh(d *document, a stellar.Answer) next {
 		d.firstFailed = now
 	}
 	d.last = a
+	b.cfg.Journal.Failed(eventOf(d.r, a.Reason))
 	if d.attempts >= loudAfter && !d.loud {
 		d.loud = true
 		b.log.Warn("a record fails again and again and is held; it is given up only if it fails while others are delivered",
@@ -287,6 +289,10 @@ func (b *Bridge) weigh(d *document, a stellar.Answer) next {
 		return giveUp
 	}
 	return b.slim(d)
+}
+
+func eventOf(r *record, reason string) admin.Event {
+	return admin.Event{At: time.Now(), Reason: reason, Topic: r.k.Topic, Partition: r.k.Partition, Offset: r.k.Offset}
 }
 
 // slim takes the next rung of the slimming ladder, leaving out one that takes
@@ -442,6 +448,7 @@ func (b *Bridge) write(r *record, t *trail, l deadletter.Letter) error {
 			acknowledged = true
 			b.metrics.deadLettered(r, l.Reason)
 			t.lettered(begun, b.cfg.DeadLetters.Topic(), l.Reason)
+			b.cfg.Journal.Rejected(eventOf(r, l.Reason))
 			return nil
 		}
 		if r.p.ctx.Err() != nil {

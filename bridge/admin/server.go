@@ -1,4 +1,4 @@
-// Package admin tells an orchestrator and an operator how the process is: /livez, /readyz and /metrics.
+// Package admin tells an orchestrator and an operator how the process is: /livez, /readyz, /metrics, and a page for a person at /.
 //
 // It promises that /livez judges our own progress only, so that an outage of Kafka or of the API never restarts a
 // pod; that /readyz names every reason; and that nothing here changes anything: GET only, no record content, no
@@ -31,6 +31,7 @@ type Config struct {
 	Gatherer prometheus.Gatherer // nil: no /metrics
 	Logger   *slog.Logger        // nil: slog.Default
 	Redactor *secret.Redactor    // applied to every reason; nil redacts nothing
+	Journal  *Journal            // of what failed, for the page; nil: nothing did
 }
 
 // Server is the admin port. Start and Shutdown are for one goroutine, its owner.
@@ -39,6 +40,10 @@ type Server struct {
 	http   *http.Server
 	listen net.Listener
 	served sync.WaitGroup // the accept loop: ended by Shutdown, which waits for it
+
+	history    history
+	forget     context.CancelFunc // ends what fills the history
+	remembered chan struct{}      // closed when that has ended
 }
 
 // The bounds on one client. A probe is small and a scrape takes well under a second, so a client that needs more is
@@ -63,6 +68,9 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	if cfg.Journal == nil {
+		cfg.Journal = new(Journal)
+	}
 	s := &Server{cfg: cfg}
 	s.http = &http.Server{
 		Handler:           s.Handler(),
@@ -83,6 +91,10 @@ func (s *Server) Start() error {
 		return fmt.Errorf("listen for admin requests (ADMIN_ADDR): %w", err)
 	}
 	s.listen = listen
+	var life context.Context
+	life, s.forget = context.WithCancel(context.Background())
+	s.remembered = make(chan struct{})
+	go func() { defer close(s.remembered); s.remember(life) }()
 	s.served.Go(func() {
 		if err := s.http.Serve(listen); !errors.Is(err, http.ErrServerClosed) {
 			s.cfg.Logger.Error("admin server stopped", "addr", s.Addr(), "err", err)
@@ -102,11 +114,20 @@ func (s *Server) Addr() string {
 // Shutdown stops listening and waits for running requests until ctx ends, then cuts them off; it returns after the
 // accept loop has ended. An error says that requests were cut off. It may be called twice, and before Start.
 func (s *Server) Shutdown(ctx context.Context) error {
+	if s.forget != nil {
+		s.forget()
+	}
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = fmt.Errorf("shut down admin server: %w", errors.Join(err, s.http.Close()))
 	}
 	s.served.Wait()
+	if s.remembered != nil {
+		select {
+		case <-s.remembered:
+		case <-ctx.Done(): // it reads metrics that hang
+		}
+	}
 	return err
 }
 
@@ -123,7 +144,7 @@ func (s *Server) Handler() http.Handler {
 			EnableOpenMetrics:   true,
 		}))
 	}
-	mux.HandleFunc("/{$}", s.index)
+	mux.HandleFunc("/{$}", s.page)
 	return guard(mux)
 }
 
@@ -212,10 +233,4 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// index says what is here.
-func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintln(w, "serbridge\n\n/livez    this process makes progress\n/readyz   it delivers, or why not\n/metrics  for Prometheus")
 }

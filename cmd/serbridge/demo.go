@@ -164,7 +164,7 @@ func (d *demo) sayHello(v *service) {
 	if d.keep {
 		fmt.Fprintf(d.stdout, "broker    %s   topic %s, dead letters %s.dlq\n", d.cluster.ListenAddrs()[0], demoTopic, demoGroup)
 		fmt.Fprintf(d.stdout, "simulator %s   /simulator/ledger, /simulator/documents\n", d.running.URL())
-		fmt.Fprintf(d.stdout, "bridge    http://%s   /readyz, /metrics\n", v.admin.Addr())
+		fmt.Fprintf(d.stdout, "page      http://%s/   also /readyz, /metrics\n", v.admin.Addr())
 		fmt.Fprintln(d.stdout, "until interrupted: ctrl-C ends it with the ledger")
 	}
 }

@@ -29,6 +29,7 @@ type service struct {
 	redactor *secret.Redactor
 
 	health   admin.Health
+	journal  admin.Journal
 	registry *prometheus.Registry
 	admin    *admin.Server
 	stellar  *stellar.Client
@@ -58,7 +59,7 @@ func newService(s settings, log *slog.Logger, red *secret.Redactor, changes ...f
 	}
 	v.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newBuildInfo())
-	v.admin = admin.New(admin.Config{Addr: s.Process.AdminAddr, Health: &v.health, Gatherer: v.registry, Logger: log, Redactor: red})
+	v.admin = admin.New(admin.Config{Addr: s.Process.AdminAddr, Health: &v.health, Gatherer: v.registry, Logger: log, Redactor: red, Journal: &v.journal})
 	if v.stellar, err = stellar.New(s.stellarConfig(log, red)); err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
 		OnAmbiguous: d.OnAmbiguous, ProbeWait: d.ProbeWait, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
 		Instance: instance(), Version: buildVersion(),
-		Health: &v.health, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact, Tracer: v.traces.tracer(),
+		Health: &v.health, Journal: &v.journal, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact, Tracer: v.traces.tracer(),
 	}
 	if opened := v.settings.Registry.opened; opened != nil {
 		c.Schema = opened.Fetch
