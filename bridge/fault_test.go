@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"serbridge/bridge/admin"
 	"serbridge/bridge/stellar"
 	"serbridge/transform"
 	"serbridge/transform/format"
@@ -215,7 +216,7 @@ func TestRefusedDocumentIsSlimmedBeforeItIsGivenUp(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := &Bridge{cfg: Config{OnRefused: tt.onRefused}, log: slog.New(slog.DiscardHandler), faults: knownFaults(),
+			b := &Bridge{cfg: Config{OnRefused: tt.onRefused, Journal: new(admin.Journal)}, log: slog.New(slog.DiscardHandler), faults: knownFaults(),
 				gate: newGate(nil, func(bool, stellar.Answer) {})}
 			d := sound(t)
 			for range refusalsToOwn - 1 {
@@ -241,7 +242,7 @@ func TestRefusedDocumentIsSlimmedBeforeItIsGivenUp(t *testing.T) {
 }
 
 func TestOutageInTheMiddleOfTheLadderGivesNothingUp(t *testing.T) {
-	b := &Bridge{cfg: Config{OnRefused: "slim"}, log: slog.New(slog.DiscardHandler), faults: knownFaults(),
+	b := &Bridge{cfg: Config{OnRefused: "slim", Journal: new(admin.Journal)}, log: slog.New(slog.DiscardHandler), faults: knownFaults(),
 		gate: newGate(nil, func(bool, stellar.Answer) {})}
 	d := sound(t)
 	for range refusalsToOwn {
