@@ -25,6 +25,7 @@ import (
 var commands = []func(*program) *cobra.Command{
 	newRunCommand,
 	newCheckCommand,
+	newStatusCommand,
 	newReplayCommand,
 	newDemoCommand,
 	newTransformCommand,

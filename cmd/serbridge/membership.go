@@ -31,17 +31,23 @@ func readMembership(ctx context.Context, admin *kadm.Client, name string) (membe
 	if err != nil {
 		return membership{}, err
 	}
-	switch g := classic[name]; {
-	case errors.Is(g.Err, kerr.GroupAuthorizationFailed):
-		return membership{}, g.Err
-	case g.Err == nil && g.State != "" && g.State != "Dead":
-		return classicMembership(g), nil
+	old := classic[name]
+	if errors.Is(old.Err, kerr.GroupAuthorizationFailed) {
+		return membership{}, old.Err
 	}
+	is := old.Err == nil && old.State != "" && old.State != "Dead"
+	if is && len(old.Members) > 0 {
+		return classicMembership(old), nil
+	}
+	// A broker may answer for a group of KIP-848 as for a classic one without members.
 	modern, err := admin.DescribeConsumerGroups(ctx, name)
-	if err != nil || modern[name].Err != nil || modern[name].State == "" || modern[name].State == "Dead" {
-		return membership{}, nil // a broker without KIP-848, or no such group: what the first answer said
+	if err == nil && modern[name].Err == nil && modern[name].State != "" && modern[name].State != "Dead" {
+		return modernMembership(modern[name]), nil
 	}
-	return modernMembership(modern[name]), nil
+	if is {
+		return classicMembership(old), nil
+	}
+	return membership{}, nil // no such group, and perhaps a broker without KIP-848
 }
 
 func classicMembership(g kadm.DescribedGroup) membership {

@@ -244,6 +244,24 @@ func loadLettersSettings(environ map[string]string, red *secret.Redactor) (lette
 	return s, found.err(red)
 }
 
+// loadStatusSettings reads what is needed to look at the group: of the platform, of mappings and of the process nothing, so
+// that it also works where their files are not.
+func loadStatusSettings(environ map[string]string, red *secret.Redactor) (settings, error) {
+	var s struct {
+		Kafka    kafkaSettings
+		DLQ      deadLetterSettings
+		Delivery deliverySettings
+		Receipts receiptSettings
+	}
+	found := load(environ, red, &s)
+	s.DLQ.complete(s.Kafka)
+	found.addNew(s.Kafka.check()...)
+	found.addNew(s.DLQ.check(s.Kafka)...)
+	found.addNew(s.Delivery.check()...)
+	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
+	return settings{Kafka: s.Kafka, DLQ: s.DLQ, Delivery: s.Delivery, Receipts: s.Receipts}, found.err(red)
+}
+
 // complete fills in what follows from other settings.
 func (s *deadLetterSettings) complete(source kafkaSettings) {
 	if s.Topic == "" {

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"serbridge/bridge/frontier"
+)
+
+func (w *deliveredWorld) status(want int) (st standing) {
+	w.t.Helper()
+	got := w.command("status --json --over 200ms")
+	if err := json.Unmarshal([]byte(got.stdout), &st); err != nil || got.code != want {
+		w.t.Fatalf("code %d, want %d: %v, %s%s", got.code, want, err, got.stdout, got.stderr)
+	}
+	return st
+}
+
+func (w *deliveredWorld) commit(partition int32, at int64, metadata string) {
+	w.t.Helper()
+	var o kadm.Offsets
+	o.Add(kadm.Offset{Topic: "t", Partition: partition, At: at, LeaderEpoch: -1, Metadata: metadata})
+	if _, err := w.admin.CommitOffsets(w.t.Context(), "live", o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+const goodDetection = `{"event_name":"e","event_source":"s"}`
+
+// A group whose pods are gone still says what waits, since when, and that nobody delivers it.
+func TestStatusOfAStoppedGroupSaysWhatWaits(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 20)
+	for _, name := range []string{"STELLAR_URL", "STELLAR_USER", "STELLAR_API_KEY"} {
+		delete(w.environ, name)
+	}
+	if st := w.status(exitDone); st.Backlog != 0 || *st.DeadLetters != 2 || !strings.Contains(st.Verdict, "nothing waits") || st.State != stateWarning {
+		t.Errorf("all delivered: %+v", st)
+	}
+	w.produceAt(0, []byte(goodDetection), time.Now().Add(-3*time.Hour))
+	st := w.status(exitFailed)
+	if st.Backlog != 1 || st.State != stateFailed || !strings.Contains(st.Verdict, "1 wait") || !strings.Contains(st.Verdict, "no members") {
+		t.Errorf("%+v", st)
+	}
+	if p := st.Partitions[0]; *p.Base != 10 || p.Oldest == nil || st.At.Sub(*p.Oldest).Round(time.Minute) != 3*time.Hour || p.RetentionIn == nil {
+		t.Errorf("%+v", p)
+	}
+}
+
+// What is settled above a stuck record is lag to Kafka, and no work.
+func TestStatusLeavesOutWhatIsSettledAboveTheBase(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 0)
+	for range 6 {
+		w.produceAt(0, []byte(goodDetection), time.Now())
+	}
+	f := frontier.New(frontier.Config{Group: "live", Topic: "t", Base: 1, Epoch: -1})
+	for offset := int64(1); offset < 6; offset++ {
+		f.Add(offset, 0, 1, time.Now())
+	}
+	f.Settle(3, 1)
+	f.Settle(5, 1)
+	f.SetHeld(true)
+	commit, _ := f.Snapshot()
+	w.commit(0, commit.Base, commit.Metadata)
+	w.commit(1, 0, "somebody else's\x1b[2J")
+	st := w.status(exitFailed)
+	if p := st.Partitions[0]; !p.Held || *p.Base != 1 || p.SettledAbove != 2 || p.Backlog != 3 {
+		t.Errorf("%+v", p)
+	}
+	if p := st.Partitions[1]; p.Ignored != "foreign" {
+		t.Errorf("%+v", p)
+	}
+}
+
+// What retention took, and a commit that the log does not reach, are losses that nobody else says while no pod runs.
+func TestStatusSaysWhatRetentionTook(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 0)
+	for range 4 {
+		w.produceAt(0, []byte(goodDetection), time.Now())
+	}
+	w.commit(0, 1, "")
+	w.commit(1, 99, "")
+	if _, err := w.admin.DeleteRecords(t.Context(), kadm.Offsets{"t": {0: {Topic: "t", Partition: 0, At: 3}}}); err != nil {
+		t.Fatal(err)
+	}
+	st := w.status(exitFailed)
+	if p := st.Partitions[0]; p.Lost != 2 || p.Backlog != 1 {
+		t.Errorf("%+v", p)
+	}
+	var says strings.Builder
+	for _, f := range st.Findings {
+		says.WriteString(f.Says + "\n")
+	}
+	for _, want := range []string{"retention removed 2 offsets", "t/1: the commit lies beyond the end"} {
+		if !strings.Contains(says.String(), want) {
+			t.Errorf("no %q in %s", want, says.String())
+		}
+	}
+}
+
+// Members are seen by either protocol, and one that settles nothing is called what it is.
+func TestStatusOfAGroupThatStandsStill(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"classic", "consumer"} {
+		w := newDeliveredWorld(t, 0)
+		w.produceAt(0, []byte(goodDetection), time.Now().Add(-time.Hour))
+		opts := []kgo.Opt{kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.ClientID("pod-a"), kgo.ConsumerGroup("live"), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit()}
+		if protocol == "consumer" {
+			opts = append(opts, kgo.ServerSideBalancer())
+		}
+		member, err := kgo.NewClient(opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.cluster.WaitGroupStable(t.Context(), "live", 1); err != nil {
+			t.Fatal(err)
+		}
+		st := w.status(exitFailed)
+		member.Close()
+		if st.Group.Members != 1 || st.Group.Protocol != protocol || protocol == "classic" && st.Partitions[0].Member != "pod-a" || !strings.Contains(st.Verdict, "nothing was settled") {
+			t.Errorf("%s: %+v", protocol, st)
+		}
+	}
+}
+
+// A right that is missing makes a remark, not a failure; without the commits nothing is known, and that is said.
+func TestStatusWithoutRights(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, without("detections", kmsg.ACLOperationDescribeConfigs), "detections")
+	p.begin()
+	got := runProgram(program{environ: p.environ}, "status", "--over", "200ms")
+	if got.code != exitDone || !strings.Contains(got.stdout, "nothing waits") {
+		t.Errorf("%+v", got)
+	}
+	p = newPlace(t, without("g", 0), "detections")
+	p.begin()
+	got = runProgram(program{environ: p.environ}, "status", "--over", "200ms")
+	if got.code != exitFailed || !strings.HasPrefix(got.stdout, "cannot tell: ") {
+		t.Errorf("%+v", got)
+	}
+	if got := runProgram(program{environ: p.environ}, "status", "--over", "0s"); got.code != exitUsage {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Somebody would be woken for a rate that the operator chose.
+func TestStatusAtALowRateIsNoStandstill(t *testing.T) {
+	for rate, want := range map[float64]state{0: stateFailed, 0.5: stateWarning, 2: stateFailed} {
+		long := time.Now().Add(-time.Hour)
+		st := &standing{At: time.Now(), Seconds: 5, RateLimit: rate, Group: groupStanding{Members: 1, State: "Stable"}, Backlog: 1,
+			Partitions: []partitionStanding{{Topic: "t", Member: "pod", Backlog: 1, Oldest: &long}}}
+		if st.judge(); st.State != want {
+			t.Errorf("RATE_LIMIT=%v: %s, %+v", rate, st.State, st.Findings)
+		}
+	}
+}
+
+func TestStatusLinesAreSafe(t *testing.T) {
+	st := &standing{Verdict: "a\x1b[2J\nb", Group: groupStanding{Name: "g"}, Partitions: []partitionStanding{{Topic: "t", Member: "pod\x1b[2J"}}, Remarks: []string{"c\r"}}
+	if text := st.text(); strings.ContainsAny(text, "\x1b\r") {
+		t.Errorf("%q", text)
+	}
+}
