@@ -38,6 +38,9 @@ type Outcome struct {
 	Format  string        // that recognised it; empty: none did
 	Skip    string        // why all of it is no detection; empty: see Parts
 	Parts   []PartOutcome // a record that was refused as a whole has one, numbered as what was wanted of it
+	// Leaving is closed when the record's partition is to be handed over. What Ended has not begun by then need not begin: its
+	// error leaves a record of which nothing was sent to the next owner.
+	Leaving <-chan struct{}
 }
 
 // PartOutcome is what became of one document of a record: exactly one of Skip,
@@ -167,7 +170,8 @@ func (b *Bridge) outcome(r *record, result transform.Result) *Outcome {
 	if result.Skip != "" {
 		r.outcomes = nil
 	}
-	return &Outcome{Record: r.k, Reading: r.reading, Format: result.Format, Skip: string(result.Skip), Parts: r.outcomes}
+	return &Outcome{Record: r.k, Reading: r.reading, Format: result.Format, Skip: string(result.Skip), Parts: r.outcomes,
+		Leaving: r.p.unstarted.Done()}
 }
 
 // finish tells what became of the record before its offset counts as settled,
@@ -183,11 +187,11 @@ func (b *Bridge) finish(r *record, o *Outcome) error {
 			b.troubles.end("outcomes")
 			return nil
 		}
-		if r.p.ctx.Err() != nil {
-			return context.Cause(r.p.ctx)
+		if ctx := r.ctx(); ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		b.troubles.begin("outcomes", "what became of records is not taken in, their offsets are held: "+explainKafka(err))
-		if err := pause.For(r.p.ctx, wait.NextBackOff()); err != nil {
+		if err := r.wait(func(ctx context.Context) error { return pause.For(ctx, wait.NextBackOff()) }); err != nil {
 			return err
 		}
 	}

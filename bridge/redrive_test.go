@@ -9,7 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/time/rate"
 
 	"serbridge/bridge"
 	"serbridge/bridge/backfill"
@@ -29,6 +31,7 @@ type redrive struct {
 	run    backfill.Run
 	meant  deadletter.Filter
 	change func(*bridge.Config) // of every member; may be nil
+	to     string               // topic to which the records go; empty: documents go to the platform
 }
 
 func (w *world) redrive(id string) *redrive {
@@ -80,6 +83,14 @@ func (r *redrive) join() (*member, *backfill.Redrive) {
 			w.t.Fatal(err)
 		}
 		w.t.Cleanup(d.Marks.Close)
+		if r.to != "" {
+			to, err := deadletter.NewForwarder(c.Kafka, r.to)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.t.Cleanup(to.Close)
+			d.Forward = &backfill.Forward{To: to, Limit: rate.NewLimiter(200, 5)}
+		}
 	}), d
 }
 
@@ -198,6 +209,82 @@ func TestRedriveHandlesEachLetterAndEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Killed and resumed, a redrive to a topic produces every record, and again at most those that were in hand.
+func TestRedriveToATopicKilledLosesNoRecord(t *testing.T) {
+	t.Parallel()
+	const letters, kills, inHand = 2000, 5, 8
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{topics: append([]string{"mended"}, letterTopics...), kafka: brisk})
+		w.putLetters(lettersOfAllKinds(letters))
+		r := w.redrive("r1")
+		r.to, r.change = "mended", func(c *bridge.Config) { c.MaxInFlight = inHand }
+		taken := count(letters, func(i int) bool { return i%10 != 6 && i%20 != 19 })
+		for i := range kills {
+			m, _ := r.join()
+			w.await("records in the topic", func() bool { return w.produced("mended") >= (i+1)*letters/10 })
+			m.kill()
+			go m.end()
+		}
+		r.whole()
+		marked := 0
+		w.eachLetter(func(e *deadletter.Entry) {
+			if e.Fate == deadletter.Redriven {
+				marked++
+			}
+		})
+		times := w.timesOf("mended")
+		if all := w.produced("mended"); marked != taken || len(times) != taken || all < taken || all > taken+kills*inHand {
+			t.Errorf("%d letters marked, %d of them in the topic, %d records; want %d", marked, len(times), all, taken)
+		}
+		if sent := w.api.Ledger().Documents; sent > 0 {
+			t.Errorf("%d documents went to the platform", sent)
+		}
+		if n := w.redriveAgain("r2", "mended"); n.Taken != 0 {
+			t.Errorf("a second run takes %+v", n)
+		}
+	})
+}
+
+// produced is how many records a topic has.
+func (w *world) produced(topic string) (n int) {
+	w.t.Helper()
+	ends, err := w.admin.ListEndOffsets(context.Background(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) { n += int(o.Offset) })
+	return n
+}
+
+// timesOf is how often the record of each letter is in a topic, by the letter's offset.
+func (w *world) timesOf(topic string) map[int64]int {
+	w.t.Helper()
+	client, err := kgo.NewClient(append(w.kafka(w.dialer), kgo.ConsumeTopics(topic))...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer client.Close()
+	times := make(map[int64]int)
+	for read, all := 0, w.produced(topic); read < all; {
+		fs := client.PollFetches(context.Background())
+		fs.EachRecord(func(k *kgo.Record) {
+			read++
+			l, err := deadletter.Parse(k)
+			if err != nil {
+				w.t.Error(err)
+			}
+			times[l.Offset]++
+		})
+	}
+	return times
+}
+
+func (w *world) redriveAgain(id, to string) backfill.RedriveCounts {
+	r := w.redrive(id)
+	r.to = to
+	return r.whole()
 }
 
 func count(n int, is func(int) bool) (found int) {

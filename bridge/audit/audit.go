@@ -142,10 +142,10 @@ func (r *run) gather(ctx context.Context, n *notes) error {
 	if r.Letters == nil {
 		return nil
 	}
-	meant := deadletter.Filter{Topics: r.Plan.Topics()}
-	err := r.Letters.Each(ctx, meant, func(e *deadletter.Entry) (bool, error) {
+	err := r.Letters.Each(ctx, deadletter.Filter{}, func(e *deadletter.Entry) (bool, error) {
 		if e.Err == nil {
 			n.letter(e.Source())
+			n.letter(e.ReadAt())
 		}
 		return true, nil
 	})

@@ -84,8 +84,13 @@ func (l *ledger) writeReceipt(r receipt.Receipt) {
 	l.produce(&kgo.Record{Topic: receiptsTopic, Partition: r.Source.Partition % 2, Key: []byte(r.Source.String()), Value: value, Timestamp: r.Ended})
 }
 
+// writeLetter writes one, every other time of a record that an earlier letter was made again by a redrive to its topic.
 func (l *ledger) writeLetter(s deadletter.Source) {
-	k := deadletter.Letter{Topic: s.Topic, Partition: s.Partition, Offset: s.Offset, Part: -1, Reason: "invalid_json", FailedAt: time.Now()}.Record(lettersTopic)
+	letter := deadletter.Letter{Topic: s.Topic, Partition: s.Partition, Offset: s.Offset, Part: -1, Reason: "invalid_json", FailedAt: time.Now()}
+	if s.Offset%2 == 0 {
+		letter.Headers = deadletter.Letter{Topic: "elsewhere", Offset: 17}.Forwarded(s.Topic, "r1").Headers
+	}
+	k := letter.Record(lettersTopic)
 	k.Partition = s.Partition % 2
 	l.produce(k)
 }

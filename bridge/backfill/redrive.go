@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge"
 	"serbridge/bridge/deadletter"
@@ -35,6 +34,7 @@ type Redrive struct {
 	Meant     deadletter.Filter // its Fates empty: the open ones
 	Ambiguous bool              // take also those that may be stored already
 	Most      int               // redrives of one letter
+	Forward   *Forward          // nil: letters are delivered through the pipeline
 
 	ID, By, Because string // of the marks: run, who, and why
 
@@ -137,19 +137,6 @@ func (r *Redrive) skip(e *deadletter.Entry) transform.SkipReason {
 	return ""
 }
 
-// Reading says what a record of the dead-letter topic is: the record that the letter holds, under its own coordinates.
-func (r *Redrive) Reading(k *kgo.Record) bridge.Reading {
-	e := r.Letters.Entry(k)
-	return ReadingOf(e, r.skip(e), r.ID)
-}
-
-// ReadingOf is what a letter is to a redrive of this id that leaves it out for that reason, if for any.
-func ReadingOf(e *deadletter.Entry, skip transform.SkipReason, id string) bridge.Reading {
-	l, again := e.Letter, e.Letter.Redriven(id)
-	return bridge.Reading{Part: l.Part, Skip: skip, Letter: &again, Input: transform.Input{
-		Value: l.Value, Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Timestamp: l.Timestamp}}
-}
-
 // Ended marks what became of a letter, and returns once every in-sync replica has the mark. It is the bridge's
 // Config.Ended, so a letter's offset counts as settled only after its mark.
 func (r *Redrive) Ended(ctx context.Context, o bridge.Outcome) error {
@@ -159,10 +146,19 @@ func (r *Redrive) Ended(ctx context.Context, o bridge.Outcome) error {
 		return nil
 	}
 	e := r.Letters.Entry(o.Record)
+	if r.forwards(o) {
+		if err := r.Forward.send(ctx, e, r.ID, o.Leaving); err != nil {
+			return err
+		}
+		fate, because = deadletter.Redriven, "produced to topic "+r.Forward.To.Topic()
+	}
 	m := e.Mark(fate)
 	m.At, m.By, m.Because, m.Run, m.TopicID = time.Now(), r.By, because+": "+r.Because, r.ID, r.Letters.ID
 	if err := r.Marks.Write(ctx, m); err != nil {
 		return err
+	}
+	if r.Forward != nil {
+		r.Forward.marked(e.Place)
 	}
 	r.count(o, fate)
 	return nil
@@ -174,7 +170,7 @@ func judge(o bridge.Outcome) (fate deadletter.Fate, because string) {
 	switch {
 	case o.Reading.Skip == MostRedrives:
 		return deadletter.Parked, fmt.Sprintf("redriven %d times before", o.Reading.Letter.Redrives-1)
-	case o.Reading.Skip != "":
+	case o.Reading.Skip != "", o.Skip == string(OneOfSeveral):
 		return deadletter.Open, ""
 	case o.Skip != "":
 		return deadletter.Discarded, "no detection by now, " + o.Skip
@@ -203,7 +199,7 @@ func (r *Redrive) count(o bridge.Outcome, fate deadletter.Fate) {
 	}
 	switch fate {
 	case deadletter.Open:
-		r.c.LeftOut[string(o.Reading.Skip)]++
+		r.c.LeftOut[cmp.Or(string(o.Reading.Skip), o.Skip)]++
 		return
 	case deadletter.Parked:
 		r.c.Parked++

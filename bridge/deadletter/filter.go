@@ -41,6 +41,15 @@ func (e *Entry) Source() Source {
 	return Source{e.Letter.Topic, e.Letter.Partition, e.Letter.Offset}
 }
 
+// ReadAt is where the record stood that was given up: not its Source if a redrive had produced it to a topic again.
+func (e *Entry) ReadAt() Source {
+	l, err := read(e.Record.Headers).coordinates(connectTopic, connectPartition, connectOffset)
+	if err != nil {
+		return e.Source()
+	}
+	return Source{l.Topic, l.Partition, l.Offset}
+}
+
 // Mark returns a mark of the letter, to be completed.
 func (e *Entry) Mark(fate Fate) Mark {
 	m := Mark{Place: e.Place, Fate: fate, Source: e.Source(), Part: e.Letter.Part, Redrives: e.Letter.Redrives}

@@ -41,6 +41,12 @@ What fails by the platform's fault, for all that is known, is held: a failure is
 delivered meanwhile. A run that has settled nothing for --give-up-after ends, and leaves what it holds open: the command
 says what that is, and how to go on.
 
+With --to topic=NAME the record of each letter is produced to that topic instead, as it was: key, value, headers and
+timestamp, into the partition that it had (mod the topic's); every group that reads the topic gets it. It says in dlq.*
+headers where it came from first and how often it was redriven, so the guard against loops holds, and nothing of what
+was wrong. Left out are letters of one document of a record that has several. --rate is then records of each process; a
+process that is killed leaves at most --max-in-flight records in the topic that the resumed run produces again.
+
 Exit code 0 when the run is complete, also if letters failed again; 1 when it was interrupted or failed.`
 
 // redrive is one run of `serbridge dlq redrive`.
@@ -50,6 +56,7 @@ type redrive struct {
 	dryRun    bool
 	ambiguous bool
 	most      int
+	to        string // insert_ser, or topic=NAME
 	status    string // event_status
 	yield     bool
 	patience  time.Duration
@@ -75,6 +82,7 @@ func newDLQRedriveCommand(p *program) *cobra.Command {
 	r.addFlags(f)
 	f.BoolVar(&r.dryRun, "dry-run", false, "read, transform and count; send, mark and commit nothing")
 	f.BoolVar(&r.ambiguous, "include-ambiguous", false, "take also letters that may be stored already: they may be stored twice then")
+	f.StringVar(&r.to, "to", toInsert, "insert_ser, or topic=NAME: produce the records there, to whoever reads the topic")
 	f.StringVar(&r.status, "event-status", "", "event_status of every document: Closed, Ignored, or as-mapped")
 	f.BoolVar(&r.yield, "yield", true, "stop while the live group is more than 30 s behind")
 	f.DurationVar(&r.patience, "give-up-after", 10*time.Minute, "end a run that has settled nothing for so long, and leave the rest open; 0: never")
@@ -90,6 +98,9 @@ func (r *redrive) filter(places []string) (deadletter.Filter, error) {
 	}
 	if err := backfill.CheckFates(meant.Fates); err != nil {
 		return meant, usageError{fmt.Errorf("--status: %w", err)}
+	}
+	if err := r.checkTo(); err != nil {
+		return meant, usageError{err}
 	}
 	if r.most < 1 {
 		return meant, usageError{errors.New("--max-redrives: want a number of at least 1")}
@@ -116,12 +127,19 @@ func (r *redrive) start(ctx context.Context, places []string) error {
 		return err
 	}
 	defer r.client.Close()
+	if err := r.checkOwnTopic(); err != nil {
+		return usageError{err}
+	}
 	options, err := r.kafkaOptions()
 	if err != nil {
 		return usageError{err}
 	}
 	r.box = &letterBox{program: r.program, settings: lettersSettings{r.settings.Kafka, r.settings.DLQ}, options: options, red: r.redactor, log: r.show.log}
 	r.job = &backfill.Redrive{Meant: meant, Ambiguous: r.ambiguous, Most: r.most, ID: r.run.ID, By: operator(), Because: r.commandLine()}
+	if err := r.openTopic(ctx); err != nil {
+		return err
+	}
+	defer r.closeTopic()
 	if !r.dryRun {
 		return r.deliver(ctx)
 	}
@@ -224,7 +242,7 @@ func (r *redrive) plan(ctx context.Context) (*backfill.Plan, error) {
 
 // checkAge refuses to send old detections without having been told what they arrive as.
 func (r *redrive) checkAge(ctx context.Context) error {
-	if r.status != "" {
+	if r.status != "" || r.toTopic() != "" { // who reads the topic says as what they arrive
 		return nil
 	}
 	old, since := false, time.Now().Add(-oldAfter)
@@ -251,6 +269,9 @@ func (r *redrive) driven(plan backfill.Plan) drive {
 		plan: plan, patience: r.patience, held: r.held.Load,
 		configure: func(c *bridge.Config) {
 			c.Read, c.Ended, c.RejectBrake = r.job.Reading, also(r.job.Ended, c.Ended), -1 // a mark may have to be written again
+			if r.job.Forward != nil {                                                      // no receipt: whoever reads the topic writes it
+				c.Ended, c.Flush = r.job.Ended, nil
+			}
 			c.Transform = r.settings.byTopic(withStatus(r.status))
 			c.Begin = alone.Begin
 			if r.yield {
