@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/kafka"
 )
 
 // Forwarded is the record of the letter as it was, for the topic that it came from or another one, sent there by the run of
@@ -26,14 +28,14 @@ func (l Letter) Forwarded(topic, run string) *kgo.Record {
 // Forwarder produces records of letters to a topic that is there. The caller has to Close it.
 type Forwarder struct {
 	topic  string
-	client *kgo.Client
+	writes *kafka.Producer
 	dials  *dials
 }
 
 // NewForwarder returns a forwarder to the topic. It does not connect.
 func NewForwarder(options []kgo.Opt, topic string) (*Forwarder, error) {
 	f := &Forwarder{topic: topic, dials: new(dials)}
-	client, err := kgo.NewClient(append(options[:len(options):len(options)],
+	writes, err := kafka.NewProducer(append(options[:len(options):len(options)],
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchMaxBytes(maxRecordBytes),
 		kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(sourcePartition)),
@@ -45,7 +47,7 @@ func NewForwarder(options []kgo.Opt, topic string) (*Forwarder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client for %s: %w", topic, err)
 	}
-	f.client = client
+	f.writes = writes
 	return f, nil
 }
 
@@ -58,11 +60,11 @@ func sourcePartition(string) func(*kgo.Record, int) int {
 func (f *Forwarder) Topic() string { return f.topic }
 
 // Close ends the forwarder's connections.
-func (f *Forwarder) Close() { f.client.Close() }
+func (f *Forwarder) Close() { f.writes.Close() }
 
 // Ready returns nil if the topic is there. None is created: a name that is misspelt would be a topic that nobody reads.
 func (f *Forwarder) Ready(ctx context.Context) error {
-	topics, err := kadm.NewClient(f.client).ListTopics(kadm.WithAuthorizedOps(ctx), f.topic) // past the client's cache
+	topics, err := f.writes.Admin().ListTopics(kadm.WithAuthorizedOps(ctx), f.topic) // past the client's cache
 	if err == nil {
 		err = topics[f.topic].Err
 	}
@@ -75,7 +77,12 @@ func (f *Forwarder) Ready(ctx context.Context) error {
 // Forward returns nil when every in-sync replica has the record of the letter. It returns when ctx ends, even if the broker
 // is silent; whether the record is there is then unknown. It is safe for concurrent use.
 func (f *Forwarder) Forward(ctx context.Context, l Letter, run string) error {
-	if err := f.client.ProduceSync(ctx, l.Forwarded(f.topic, run)).FirstErr(); err != nil {
+	client := f.writes.Client()
+	err := f.writes.Identify(ctx, client)
+	if err == nil {
+		err = client.ProduceSync(ctx, l.Forwarded(f.topic, run)).FirstErr()
+	}
+	if err != nil {
 		return fmt.Errorf("produce the record of %s/%d offset %d to %s: %s%w", l.Topic, l.Partition, l.Offset, f.topic, f.advice(err), f.dials.inTime(ctx, err))
 	}
 	return nil
