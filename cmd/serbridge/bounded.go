@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -30,6 +31,7 @@ type boundedRun struct {
 	rate        float64
 	maxInFlight int
 	runID       string
+	patience    time.Duration // the run is ended when it has settled nothing for so long; 0: never
 	verbose     bool
 	json        bool
 
@@ -41,16 +43,18 @@ type boundedRun struct {
 	run      backfill.Run
 	resumed  bool // the run had begun before
 	show     *runShow
+	held     atomic.Bool // by the live group
 }
 
 const planWithin = 30 * time.Second
 
 // addFlags defines the flags that every run has.
-func (r *boundedRun) addFlags(f *pflag.FlagSet) {
+func (r *boundedRun) addFlags(f *pflag.FlagSet, patience time.Duration) {
 	r.flags = f
 	f.Float64Var(&r.rate, "rate", 0, "requests per second of the run (default RATE_LIMIT; needed when that is 0)")
 	f.IntVar(&r.maxInFlight, "max-in-flight", 0, "requests of one process at a time (default MAX_IN_FLIGHT)")
 	f.StringVar(&r.runID, "run-id", "", "name of the run, to share or resume it (default: a new one)")
+	f.DurationVar(&r.patience, "give-up-after", patience, "end a run that has settled nothing for so long, and leave the rest as it is; 0: never")
 	f.BoolVar(&r.verbose, "verbose", false, "progress of each partition")
 	f.BoolVar(&r.json, "json", false, "JSON lines on standard output: plan, progress, and the ledger at the end")
 }
@@ -64,6 +68,8 @@ func (r *boundedRun) checkFlags() error {
 		return errors.New("--rate wants a number of requests per second above 0")
 	case r.maxInFlight < 0 || r.maxInFlight > 4096:
 		return errors.New("--max-in-flight wants a number from 1 to 4096")
+	case r.patience < 0:
+		return errors.New("--give-up-after wants a duration of at least 0")
 	case r.runID != "" && !runIDPattern.MatchString(r.runID):
 		return errors.New("--run-id wants 1 to 64 letters, digits, '.', '_' and '-'")
 	}

@@ -22,8 +22,6 @@ type drive struct {
 	beside    []func(context.Context)                      // run as long as the bridge does
 	begun     func(stop context.CancelCauseFunc)           // is told how to end the run; may be nil
 	counted   func() (words string, fields map[string]any) // what this process has counted, for the progress
-	patience  time.Duration                                // the run is ended when it has settled nothing for so long; 0: never
-	held      func() bool                                  // whether it is held back, which is no lack of progress; may be nil
 }
 
 // ending is how a process of a run has ended.
@@ -50,7 +48,7 @@ func (r *boundedRun) drive(ctx context.Context, d drive) (ending, error) {
 		return ending{}, usageError{err}
 	}
 	defer v.close()
-	w := &runWatch{boundedRun: r, plan: d.plan, counted: d.counted, health: v.health.Reasons, patience: d.patience, held: d.held}
+	w := &runWatch{boundedRun: r, plan: d.plan, counted: d.counted, health: v.health.Reasons}
 	err = r.runWatched(ctx, v, w, d)
 	return r.end(ctx, v, w.plan, err), nil
 }
@@ -111,10 +109,8 @@ type runWatch struct {
 	counted func() (words string, fields map[string]any)
 	health  func() []string
 
-	patience time.Duration
-	held     func() bool
-	left     int64     // when something was settled last
-	moved    time.Time // and that time
+	left  int64     // when something was settled last
+	moved time.Time // and that time
 
 	ids  map[string]kadm.TopicID
 	gone map[string]int // looks in a row that have not found the topic
@@ -174,7 +170,7 @@ func (w *runWatch) look(ctx context.Context) {
 // fails, and nothing is delivered that it could be compared with, or the platform is away.
 func (w *runWatch) stalled(now time.Time) error {
 	left := w.plan.Left()
-	if w.moved.IsZero() || left != w.left || w.held != nil && w.held() {
+	if w.moved.IsZero() || left != w.left || w.held.Load() {
 		w.left, w.moved = left, now
 	}
 	if w.patience == 0 || now.Sub(w.moved) < w.patience {

@@ -280,6 +280,7 @@ func counted(g prometheus.Gatherer, name string) (sum float64) {
 
 // sayYields says that the run stops for the live group, or goes on.
 func (r *boundedRun) sayYields(held bool, behind string) {
+	r.held.Store(held)
 	r.show.event("yield", map[string]any{"held": held, "behind": behind})
 	note := ""
 	if held {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,12 +58,12 @@ type redrive struct {
 	to        string // insert_ser, or topic=NAME
 	status    string // event_status
 	yield     bool
-	patience  time.Duration
-	held      atomic.Bool // by the live group
 
 	box *letterBox
 	job *backfill.Redrive
 }
+
+const redrivePatience = 10 * time.Minute
 
 func newDLQRedriveCommand(p *program) *cobra.Command {
 	r := &redrive{boundedRun: boundedRun{program: p, name: "redrive"}}
@@ -79,13 +78,12 @@ func newDLQRedriveCommand(p *program) *cobra.Command {
 	}
 	f := cmd.Flags()
 	r.meant.add(cmd, 0, "letters to redrive, at most; 0: all of the selection")
-	r.addFlags(f)
+	r.addFlags(f, redrivePatience)
 	f.BoolVar(&r.dryRun, "dry-run", false, "read, transform and count; send, mark and commit nothing")
 	f.BoolVar(&r.ambiguous, "include-ambiguous", false, "take also letters that may be stored already: they may be stored twice then")
 	f.StringVar(&r.to, "to", toInsert, "insert_ser, or topic=NAME: produce the records there, to whoever reads the topic")
 	f.StringVar(&r.status, "event-status", "", "event_status of every document: Closed, Ignored, or as-mapped")
 	f.BoolVar(&r.yield, "yield", true, "stop while the live group is more than 30 s behind")
-	f.DurationVar(&r.patience, "give-up-after", 10*time.Minute, "end a run that has settled nothing for so long, and leave the rest open; 0: never")
 	f.IntVar(&r.most, "max-redrives", 2, "park a letter that was redriven so often, instead of sending it again")
 	return cmd
 }
@@ -104,9 +102,6 @@ func (r *redrive) filter(places []string) (deadletter.Filter, error) {
 	}
 	if r.most < 1 {
 		return meant, usageError{errors.New("--max-redrives: want a number of at least 1")}
-	}
-	if r.patience < 0 {
-		return meant, usageError{errors.New("--give-up-after: want a duration of at least 0")}
 	}
 	if err := errors.Join(checkEventStatus("--event-status", r.status), r.checkFlags()); err != nil {
 		return meant, usageError{err}
@@ -266,7 +261,7 @@ func (r *redrive) driven(plan backfill.Plan) drive {
 	alone := &backfill.Alone{Admin: r.admin, Topic: r.settings.DLQ.Topic, Group: r.run.Group}
 	yield := &backfill.Yield{Admin: r.admin, Group: r.settings.Kafka.Group, Patience: yieldPatience, Say: r.sayYields}
 	d := drive{
-		plan: plan, patience: r.patience, held: r.held.Load,
+		plan: plan,
 		configure: func(c *bridge.Config) {
 			c.Read, c.Ended, c.RejectBrake = r.job.Reading, also(r.job.Ended, c.Ended), -1 // a mark may have to be written again
 			if r.job.Forward != nil {                                                      // no receipt: whoever reads the topic writes it
@@ -295,9 +290,4 @@ func (r *redrive) driven(plan backfill.Plan) drive {
 		d.beside = append(d.beside, yield.Watch)
 	}
 	return d
-}
-
-func (r *redrive) sayYields(held bool, behind string) {
-	r.held.Store(held)
-	r.boundedRun.sayYields(held, behind)
 }

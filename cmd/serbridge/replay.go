@@ -48,6 +48,10 @@ With --dry-run nothing is sent or committed: the range is read and transformed, 
 --output FILE, or - for standard output, the documents are written there, one a line; no group, no
 commit, no dead letters. Neither needs the settings of Stellar Cyber.
 
+What fails by the platform's fault, for all that is known, is held, and so is what may be there already while no search can
+be trusted (ON_AMBIGUOUS=probe). A run of which all processes together have settled nothing for --give-up-after ends, and
+leaves what it holds: the command says what that is, and how to go on. Waiting for the live group does not count.
+
 Exit code 0 when the run is complete, also if it was before; 1 when it was interrupted or failed.`
 
 // replay is one run of `serbridge replay`.
@@ -71,7 +75,9 @@ const (
 	toInsert      = "insert_ser"
 	asMapped      = "as-mapped"
 	yieldPatience = 30 * time.Second
-	oldAfter      = 24 * time.Hour // records older than this want a status
+	// replayPatience is longer than a redrive's: a replay may run unattended, and most outages are over by then.
+	replayPatience = time.Hour
+	oldAfter       = 24 * time.Hour // records older than this want a status
 )
 
 func newReplayCommand(p *program) *cobra.Command {
@@ -87,7 +93,7 @@ func newReplayCommand(p *program) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	r.addFlags(f)
+	r.addFlags(f, replayPatience)
 	f.StringArrayVar(&r.from, "from", nil, "where the range begins")
 	f.StringArrayVar(&r.to, "to", []string{"now"}, "where the range ends")
 	f.BoolVar(&r.includeUnsettled, "include-unsettled", false, "take also what the live group has not settled: it is delivered twice if that goes on")
