@@ -27,8 +27,11 @@ It takes the settings of run, and needs only those of Kafka, with the rights Rea
 on the group; DescribeConfigs for retention, and Read on the dead-letter and handled topics for dead letters. Without one
 of the latter a remark says what is not known. It joins no group and commits nothing.
 
+With --pods it also asks the members at their admin addresses why they do not deliver, since when, and whether far more of a
+topic is skipped or dead-lettered than before. One that does not answer is a warning.
+
 With --json: one object with at, verdict, state (ok, warning, failed), findings, group, seconds, settled_per_second,
-backlog, max_repeats, rate_limit, partitions, dead_letters and remarks; with --watch one a line. On a terminal --watch draws it anew,
+backlog, max_repeats, rate_limit, partitions, pods, dead_letters and remarks; with --watch one a line. On a terminal --watch draws it anew,
 elsewhere it prints the verdict, a line for each look.
 
 Exit codes: 0 well, or with warnings; 1 something is wrong, or Kafka does not say how the group is; 2 usage. With --watch,
@@ -39,6 +42,7 @@ type status struct {
 	*program
 	json, watch   bool
 	over, timeout time.Duration
+	pods          []string
 
 	settings settings
 	red      *secret.Redactor
@@ -59,6 +63,7 @@ func newStatusCommand(p *program) *cobra.Command {
 	f.BoolVar(&s.json, "json", false, "one JSON object")
 	f.BoolVar(&s.watch, "watch", false, "look again and again, until interrupted")
 	f.DurationVar(&s.over, "over", 5*time.Second, "time between the two readings that the rate is made of; with --watch, between looks")
+	f.StringSliceVar(&s.pods, "pods", nil, "admin addresses of the members, host:port; a name stands for all the addresses that it has")
 	f.DurationVar(&s.timeout, "timeout", 10*time.Second, "time for one reading")
 	return cmd
 }
@@ -138,6 +143,7 @@ func (s *status) standing(ctx context.Context, before, now *groupReading) *stand
 	st := compose(before, now, oldest, kept)
 	st.Group.Name, st.MaxRepeats, st.RateLimit = s.settings.Kafka.Group, s.settings.Delivery.MaxRepeats, s.settings.Delivery.RateLimit
 	st.DeadLetters = s.openLetters(asking, now)
+	st.Pods = s.readPods(ctx, now)
 	st.Remarks = now.remarks
 	st.judge()
 	st.redact(s.red.Redact)

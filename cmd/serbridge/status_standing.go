@@ -23,6 +23,7 @@ type standing struct {
 	MaxRepeats  int                 `json:"max_repeats"` // that a crash of one member would repeat at most; 0: no bound
 	RateLimit   float64             `json:"rate_limit"`  // requests per second of the group; 0: none
 	Partitions  []partitionStanding `json:"partitions"`
+	Pods        []podStanding       `json:"pods,omitempty"`
 	DeadLetters *int64              `json:"dead_letters"` // that nobody has handled; null: not known
 	Remarks     []string            `json:"remarks"`
 }
@@ -126,5 +127,8 @@ func (st *standing) redact(redact func(string) string) {
 	}
 	for i := range st.Remarks {
 		st.Remarks[i] = redact(st.Remarks[i])
+	}
+	for i := range st.Pods {
+		st.Pods[i].Fault = redact(st.Pods[i].Fault)
 	}
 }

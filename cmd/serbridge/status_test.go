@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"serbridge/bridge/admin"
 	"serbridge/bridge/frontier"
 )
 
@@ -160,6 +163,45 @@ func TestStatusAtALowRateIsNoStandstill(t *testing.T) {
 		if st.judge(); st.State != want {
 			t.Errorf("RATE_LIMIT=%v: %s, %+v", rate, st.State, st.Findings)
 		}
+	}
+}
+
+// Kafka says that nothing is delivered; why, and since when, only the member knows.
+func TestStatusSaysWhyAPodDoesNotDeliver(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 0)
+	w.produceAt(0, []byte(goodDetection), time.Now().Add(-time.Hour))
+	registry, health := prometheus.NewRegistry(), new(admin.Health)
+	gauge := func(name string, value float64, labels prometheus.Labels) {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, ConstLabels: labels})
+		g.Set(value)
+		registry.MustRegister(g)
+	}
+	gauge("serbridge_exposure_documents", 7, nil)
+	gauge("serbridge_turned_away_since_timestamp_seconds", 1e9, prometheus.Labels{"topic": "t"})
+	gauge("serbridge_turned_away_ratio", 1, prometheus.Labels{"topic": "t"})
+	gauge("serbridge_turned_away_before_ratio", 0.03, prometheus.Labels{"topic": "t"})
+	pod := admin.New(admin.Config{Addr: "127.0.0.1:0", Health: health, Gatherer: registry})
+	if err := pod.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pod.Shutdown(context.Background()) })
+	health.NotReady("gate", "gate closed: 401 from the platform")
+	w.produceAt(1, []byte("x"), time.Now().Add(-time.Hour))
+	got := w.command("status --over 200ms --pods 127.0.0.1:1," + pod.Addr())
+	for _, want := range []string{"1 of 2 pods: gate closed: 401 from the platform", "100 % of t skipped or dead-lettered since", "was 3 %", "pod 127.0.0.1:1 does not answer"} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("no %q in %s", want, got.stdout)
+		}
+	}
+	if first, _, _ := strings.Cut(got.stdout, "\n"); got.code != exitFailed || !strings.HasPrefix(first, "0/s settled") || !strings.Contains(first, "gate closed") {
+		t.Errorf("code %d, %s", got.code, first)
+	}
+	health.Ready("gate")
+	st := standing{}
+	got = w.command("status --json --over 200ms --pods " + pod.Addr())
+	if err := json.Unmarshal([]byte(got.stdout), &st); err != nil || len(st.Pods) != 1 || !st.Pods[0].Ready || *st.Pods[0].Exposure != 7 {
+		t.Errorf("%v, %s", err, got.stdout)
 	}
 }
 

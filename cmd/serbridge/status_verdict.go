@@ -15,6 +15,7 @@ func (st *standing) warn(says, do string) {
 
 // judge finds what is wrong, and says the worst of it in one line. Only what the readings show is said.
 func (st *standing) judge() {
+	st.judgePods() // first: a member knows why, Kafka only that
 	st.judgeGroup()
 	for _, p := range st.Partitions {
 		st.judgePartition(p)
