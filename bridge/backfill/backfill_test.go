@@ -142,14 +142,15 @@ func TestPlanIsReadBackAsItWasKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		p.Asked.Add("--filter x")
 		began := kadm.OffsetResponses{"a": make(map[int32]kadm.OffsetResponse)}
 		for _, in := range p.Ranges {
 			began["a"][in.Partition] = kadm.OffsetResponse{Offset: run.asItBegan(p, in)}
 		}
 		for _, in := range p.Ranges {
-			got, end := run.readRange(began, in.Place), time.Time{}
-			if err := got.read(run.Group, run.asItIs(p, in), &end); err != nil || !end.Equal(until) {
-				t.Fatal(end, err)
+			got, kept := run.readRange(began, in.Place), Plan{}
+			if err := got.read(run.Group, run.asItIs(p, in), &kept); err != nil || !kept.Until.Equal(until) || !slices.Equal(kept.Asked, p.Asked) {
+				t.Fatal(kept, err)
 			}
 			for offset := in.Start; offset < in.End; offset++ {
 				if got.live.has(offset) != in.live.has(offset) {
@@ -233,4 +234,28 @@ func ExamplePlan_Reading() {
 	// Output:
 	// run-1 ""
 	// run-1 "past_until"
+}
+
+// Two processes of one run that mean different things by it must find out, and which things.
+func TestAskedOtherwiseIsTold(t *testing.T) {
+	asked := func(values ...string) (a Asked) {
+		for _, v := range values {
+			a.Add(v)
+		}
+		return a
+	}
+	for _, c := range []struct {
+		a, b Asked
+		want []int
+	}{
+		{asked("x", "", "2"), asked("x", "", "2"), nil},
+		{asked("x", "", "2"), asked("y", "", "3"), []int{0, 2}},
+		{asked("x", ""), asked("x", "a", "new"), []int{1}},
+		{nil, asked("x"), nil},
+		{asked("x")[:3], asked("y"), nil},
+	} {
+		if got := c.a.Differ(c.b); !slices.Equal(got, c.want) || !slices.Equal(c.b.Differ(c.a), c.want) {
+			t.Errorf("%x and %x differ in %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
 }

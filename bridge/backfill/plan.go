@@ -17,6 +17,7 @@ import (
 type Plan struct {
 	Ranges []Range   // of every partition of the topics, in order; one that is none of the run's is empty
 	Until  time.Time // records from here on are none of the run's; zero: there is no such time
+	Asked  Asked     // nil: not known, since another build began the run
 }
 
 // Range is what a run reads of one partition.

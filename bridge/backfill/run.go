@@ -64,7 +64,7 @@ func (r Run) commit(ctx context.Context, group string, p Plan, of func(Plan, Ran
 }
 
 func (r Run) asItIs(p Plan, in Range) kadm.Offset {
-	m := frontier.Map{End: &in.End}
+	m := frontier.Map{End: &in.End, Asked: p.Asked}
 	if !p.Until.IsZero() {
 		m.Until = new(p.Until.UnixMilli())
 	}
@@ -100,7 +100,7 @@ func (r Run) Read(ctx context.Context, topics []string) (p Plan, begun bool, err
 	for _, ids := range commits {
 		for _, c := range ids {
 			in := r.readRange(began, Place{c.Topic, c.Partition})
-			if err := in.read(r.Group, c.Offset, &p.Until); err != nil {
+			if err := in.read(r.Group, c.Offset, &p); err != nil {
 				return Plan{}, false, err
 			}
 			p.Ranges = append(p.Ranges, in)
@@ -141,7 +141,7 @@ func (r Run) readRange(began kadm.OffsetResponses, at Place) Range {
 }
 
 // read takes in where the range is.
-func (in *Range) read(group string, c kadm.Offset, until *time.Time) error {
+func (in *Range) read(group string, c kadm.Offset, p *Plan) error {
 	end, err := bridge.End(group, c)
 	if err != nil {
 		return err
@@ -155,7 +155,10 @@ func (in *Range) read(group string, c kadm.Offset, until *time.Time) error {
 		in.Start = c.At
 	}
 	if m.Until != nil {
-		*until = time.UnixMilli(*m.Until)
+		p.Until = time.UnixMilli(*m.Until)
+	}
+	if len(m.Asked) > 0 { // a partition that was added since says nothing
+		p.Asked = m.Asked
 	}
 	return nil
 }
@@ -171,7 +174,7 @@ func (r Run) Progress(ctx context.Context, p Plan) (Plan, error) {
 	for i := range p.Ranges {
 		in := &p.Ranges[i]
 		if c, ok := commits.Lookup(in.Topic, in.Partition); ok {
-			if err := in.read(r.Group, c.Offset, &p.Until); err != nil {
+			if err := in.read(r.Group, c.Offset, &p); err != nil {
 				return p, err
 			}
 		}

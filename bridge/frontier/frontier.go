@@ -95,7 +95,7 @@ func New(cfg Config) *Frontier {
 		f.limit = defaultLimit
 	}
 	restored := cfg.Restored.From(cfg.Base)
-	f.settled, f.fields.End, f.fields.Until = restored.settled, restored.End, restored.Until
+	f.settled, f.fields.End, f.fields.Until, f.fields.Asked = restored.settled, restored.End, restored.Until, restored.Asked
 	if cfg.KeepCeiling && restored.Ceiling != nil {
 		f.fields.Ceiling, f.ceiling = restored.Ceiling, *restored.Ceiling
 	}

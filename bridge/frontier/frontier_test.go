@@ -282,9 +282,9 @@ func TestRestoredGapLeavesTheMap(t *testing.T) {
 }
 
 func TestEndOfReplayIsTakenOverAndHeldIsNot(t *testing.T) {
-	f := open(Config{Base: 0, Restored: Map{End: new(int64(77)), Until: new(int64(88)), Ceiling: new(int64(5)), Held: true}}, 0, 2)
+	f := open(Config{Base: 0, Restored: Map{End: new(int64(77)), Until: new(int64(88)), Asked: []byte{7}, Ceiling: new(int64(5)), Held: true}}, 0, 2)
 	settle(t, f, 1, 1)
-	if m := decodeSnapshot(t, snapshot(t, f)); m.End == nil || *m.End != 77 || m.Until == nil || *m.Until != 88 || m.Ceiling != nil || m.Held {
+	if m := decodeSnapshot(t, snapshot(t, f)); m.End == nil || *m.End != 77 || m.Until == nil || *m.Until != 88 || string(m.Asked) != "\a" || m.Ceiling != nil || m.Held {
 		t.Errorf("%+v", m)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,7 @@ const (
 	tagEpoch   = 5 // uvarint
 	tagHeld    = 6 // empty
 	tagUntil   = 7 // uvarint, milliseconds since 1970
+	tagAsked   = 8 // at most maxAsked bytes
 
 	defaultLimit = 3072  // characters; the broker's is offset.metadata.max.bytes, 4,096 by default
 	highestLimit = 16384 // what fits into it is inside all caps of reading but the width
@@ -35,6 +37,7 @@ const (
 	maxWidth      = 1 << 20 // of a settled offset, its distance from the base
 	maxRuns       = 1 << 16
 	maxCharacters = 1 << 18
+	maxAsked      = 256
 
 	fieldHeader    = 1 + 2 // tag, and the length of what fits into one commit
 	checksumLength = 4
@@ -76,6 +79,7 @@ type Map struct {
 	Ceiling *int64 // no offset at or above it has been dispatched
 	End     *int64 // end offset of a replay
 	Until   *int64 // of a replay: records with a timestamp from here on, in milliseconds since 1970, are none of its
+	Asked   []byte // of a replay: what it was asked for, as whoever began it puts that, at most 256 bytes
 	Held    bool   // the partition is braked or paused: its backlog takes no share of the rate
 
 	settled offsets
@@ -161,6 +165,9 @@ func (m Map) appendFields(b []byte, base int64, epoch int32) []byte {
 	}
 	if m.Until != nil {
 		b = appendUvarintField(b, tagUntil, uint64(max(0, *m.Until)))
+	}
+	if len(m.Asked) > 0 {
+		b = appendField(b, tagAsked, m.Asked)
 	}
 	return b
 }
@@ -321,6 +328,11 @@ func (m *Map) decodeField(tag int, base int64, value []byte) error {
 		v, err := decodeUvarint(value, math.MaxInt64)
 		m.Until = new(int64(v))
 		return err
+	case tagAsked:
+		if len(value) > maxAsked {
+			return &MapError{CauseOversized, "more was asked for than a commit may say"}
+		}
+		m.Asked = slices.Clone(value)
 	}
 	return nil
 }

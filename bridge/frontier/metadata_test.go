@@ -78,7 +78,7 @@ func sameMap(t *testing.T, got, want Map) {
 		t.Errorf("settled %d in runs from %v, want %d from %v", got.Count(), g, want.Count(), w)
 	}
 	if !same(got.Epoch, want.Epoch) || !same(got.Ceiling, want.Ceiling) || !same(got.End, want.End) || got.Held != want.Held ||
-		!same(got.Until, want.Until) {
+		!same(got.Until, want.Until) || !slices.Equal(got.Asked, want.Asked) {
 		t.Errorf("fields %+v, want %+v", got, want)
 	}
 }
@@ -132,6 +132,18 @@ func TestUntilStays(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	sameMap(t, decode(t, 0, got), m)
+}
+
+func TestAskedStays(t *testing.T) {
+	m := Map{End: new(int64(5)), Asked: []byte("asked")}
+	got := m.Encode("g", "t", 3, 0, 0)
+	if want := seal(0, append([]byte{tagEnd, 1, 5, 8, 5}, "asked"...)...); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	sameMap(t, decode(t, 0, got), m)
+	if _, err := Decode("g", "t", 3, 0, Map{Asked: make([]byte, 257)}.Encode("g", "t", 3, 0, 0)); err == nil {
+		t.Error("any number of bytes is taken in")
+	}
 }
 
 // A map without fields beside it, an end without a set: what a replay commits first.

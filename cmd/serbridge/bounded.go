@@ -28,6 +28,7 @@ type boundedRun struct {
 	name        string   // of the run's kind, in what is said
 	words       []string // of the command line, before its flags
 	flags       *pflag.FlagSet
+	pins        []pin // in an order that is kept: see backfill.Asked
 	rate        float64
 	maxInFlight int
 	runID       string
@@ -132,6 +133,7 @@ func planning(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // seed keeps the plan and reads back which one stands.
 func (r *boundedRun) seed(ctx context.Context, plan backfill.Plan) (*backfill.Plan, error) {
+	plan.Asked = r.asked()
 	if err := r.run.Seed(ctx, plan); err != nil {
 		return nil, r.explain(ctx, err)
 	}
@@ -142,7 +144,7 @@ func (r *boundedRun) seed(ctx context.Context, plan backfill.Plan) (*backfill.Pl
 	if err != nil {
 		return nil, r.explain(ctx, err)
 	}
-	return &kept, nil
+	return &kept, r.agree(kept)
 }
 
 // explain adds what to do about Kafka.

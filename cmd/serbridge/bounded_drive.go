@@ -43,7 +43,25 @@ type ending struct {
 func (r *boundedRun) drive(ctx context.Context, d drive) (ending, error) {
 	s := r.settings
 	s.Kafka.Group, s.Kafka.Topics = r.run.Group, r.topics
-	v, err := newService(s, r.show.log, r.redactor, func(c *bridge.Config) { c.Bounded = true; d.configure(c) })
+	first, end := agreement{run: r}, context.CancelCauseFunc(nil)
+	begun := d.begun
+	d.begun = func(stop context.CancelCauseFunc) {
+		end = stop
+		if begun != nil {
+			begun(stop)
+		}
+	}
+	v, err := newService(s, r.show.log, r.redactor, func(c *bridge.Config) {
+		c.Bounded = true
+		d.configure(c)
+		then := c.Begin
+		c.Begin = func(ctx context.Context) error {
+			if err := first.begin(ctx, d.plan, end); err != nil || then == nil {
+				return err
+			}
+			return then(ctx)
+		}
+	})
 	if err != nil {
 		return ending{}, usageError{err}
 	}
@@ -69,7 +87,7 @@ func (r *boundedRun) runWatched(ctx context.Context, v *service, w *runWatch, d 
 	end()
 	all.Wait()
 	stop(nil)
-	if cause := context.Cause(ctx); errors.Is(cause, errTopicGone) || errors.Is(cause, errOtherRun) || errors.Is(cause, errStalled) {
+	if cause := context.Cause(ctx); errors.Is(cause, errTopicGone) || errors.Is(cause, errOtherRun) || errors.Is(cause, errOtherwise) || errors.Is(cause, errStalled) {
 		return errors.Join(err, cause)
 	}
 	return err

@@ -76,6 +76,12 @@ func newDLQRedriveCommand(p *program) *cobra.Command {
 			return r.start(cmd.Context(), places)
 		},
 	}
+	// a new one goes to the end: see backfill.Asked
+	for _, name := range []string{"reason", "field", "status", "topic", "since", "until", "partition", "offset", "key", "max",
+		"include-ambiguous", "max-redrives", "event-status", "to"} {
+		r.pins = append(r.pins, pin{flag: name})
+	}
+	r.pins = append(r.pins, pin{})
 	f := cmd.Flags()
 	r.meant.add(cmd, 0, "letters to redrive, at most; 0: all of the selection")
 	r.addFlags(f, redrivePatience)
@@ -219,7 +225,7 @@ func (r *redrive) plan(ctx context.Context) (*backfill.Plan, error) {
 		return nil, r.explain(asking, err)
 	}
 	if r.resumed = begun; begun {
-		return &plan, nil
+		return &plan, r.agree(plan)
 	}
 	if plan, err = r.job.Plan(ctx, r.meant.max); err != nil {
 		return nil, r.box.fault("plan redrive", err)

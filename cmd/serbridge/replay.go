@@ -24,7 +24,8 @@ where the log ended when the run began. What the live group (KAFKA_GROUP) had no
 out, since it delivers that itself; --include-unsettled takes it too.
 
 The run is a consumer group of its own, KAFKA_GROUP.backfill.RUN-ID, and keeps its bounds in its
-commits: start the same command with the same --run-id in several places, and they share the run;
+commits: start the same command with the same --run-id in several places, and they share the run (what means something
+else by it, such as another --filter or --status, is refused);
 start it again after a crash or an interruption, and it goes on where it was. Kafka forgets a group
 without members after offsets.retention.minutes (7 days by default), and the run with it.
 
@@ -92,6 +93,7 @@ func newReplayCommand(p *program) *cobra.Command {
 			return r.start(cmd.Context())
 		},
 	}
+	r.pins = []pin{{"filter", false}, {"status", false}, {"skip-delivered", false}, {"include-unsettled", true}, {"limit", true}, {"from", true}, {"to", true}}
 	f := cmd.Flags()
 	r.addFlags(f, replayPatience)
 	f.StringArrayVar(&r.from, "from", nil, "where the range begins")
@@ -198,6 +200,11 @@ func (r *replay) plan(ctx context.Context, from, to backfill.Bound) (*backfill.P
 	}
 	if !r.sends() {
 		return &plan, nil
+	}
+	if begun {
+		if err := r.agree(plan); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.checkStatus(ctx, plan); err != nil || begun {
 		return &plan, err
