@@ -205,6 +205,19 @@ func TestStatusSaysWhyAPodDoesNotDeliver(t *testing.T) {
 	}
 }
 
+// A record between two attempts would wake somebody, each time that one looks for a few seconds.
+func TestStatusOfAYoungRecordIsNoStandstill(t *testing.T) {
+	now := time.Now()
+	for age, want := range map[time.Duration]state{2 * time.Second: stateOK, 30 * time.Second: stateWarning, 2 * time.Minute: stateFailed} {
+		at := now.Add(-age)
+		st := &standing{At: now, Seconds: 5, RateLimit: 200, Group: groupStanding{Members: 1, State: "Stable"}, Backlog: 1,
+			Partitions: []partitionStanding{{Topic: "t", Member: "pod", Backlog: 1, Oldest: &at}}}
+		if st.judge(); st.State != want {
+			t.Errorf("%v old: %s, %+v", age, st.State, st.Findings)
+		}
+	}
+}
+
 func TestStatusLinesAreSafe(t *testing.T) {
 	st := &standing{Verdict: "a\x1b[2J\nb", Group: groupStanding{Name: "g"}, Partitions: []partitionStanding{{Topic: "t", Member: "pod\x1b[2J"}}, Remarks: []string{"c\r"}}
 	if text := st.text(); strings.ContainsAny(text, "\x1b\r") {

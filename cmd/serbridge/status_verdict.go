@@ -72,12 +72,13 @@ func (st *standing) clock(t time.Time) string {
 // enough documents must the rate have let through before none at all means something.
 const enough = 10
 
+// standstill is how long something must have waited before nothing settled in a short window is a failure:
+// one record between two attempts is younger than that.
+const standstill = time.Minute
+
 // judgeGroup says why nothing is settled at all.
 func (st *standing) judgeGroup() {
-	waits := false // something that is not held, and was there before the first reading
-	for _, p := range st.Partitions {
-		waits = waits || p.Backlog > 0 && !p.Held && (p.Oldest == nil || st.At.Sub(*p.Oldest).Seconds() > st.Seconds)
-	}
+	waits := st.waitsFor(time.Duration(st.Seconds * float64(time.Second))) // what was there before the first reading
 	switch {
 	case !st.Group.unknown && st.Group.Members == 0 && st.Backlog > 0:
 		st.fail("the group has no members", "see why the pods do not run: kubectl get pods")
@@ -87,9 +88,18 @@ func (st *standing) judgeGroup() {
 		st.fail("the group is in state "+st.Group.State+", so nobody is delivering", "members join and leave: see whether pods restart")
 	case st.Settled == 0 && waits && st.RateLimit > 0 && st.RateLimit*st.Seconds < enough:
 		st.warn(fmt.Sprintf("nothing was settled in %.3g s, at a RATE_LIMIT of %g", st.Seconds, st.RateLimit), "look for longer, with --over")
+	case st.Settled == 0 && waits && !st.waitsFor(standstill):
+		st.warn(fmt.Sprintf("nothing was settled in %.3g s, of records younger than %v", st.Seconds, standstill), "look for longer, with --over")
 	case st.Settled == 0 && waits:
 		st.fail(fmt.Sprintf("nothing was settled in %.3g s", st.Seconds), "/readyz and the log of each pod say why")
 	}
+}
+
+// waitsFor says whether something that is not held has waited longer than that. What is of unknown age may have.
+func (st *standing) waitsFor(d time.Duration) bool {
+	return slices.ContainsFunc(st.Partitions, func(p partitionStanding) bool {
+		return p.Backlog > 0 && !p.Held && (p.Oldest == nil || st.At.Sub(*p.Oldest) > d)
+	})
 }
 
 // judgePartition says what is wrong with one of them.
