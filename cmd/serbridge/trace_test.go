@@ -30,15 +30,7 @@ type deliveredWorld struct {
 // several documents.
 func newDeliveredWorld(t *testing.T, records int) *deliveredWorld {
 	t.Helper()
-	w := &deliveredWorld{replayWorld: newReplayWorld(t, 0, recently), ends: make(map[int32]int64)}
-	w.api.SetVariant(stellartest.Variant{RefreshDelay: -1})
-	var err error
-	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.client.Close)
-	maps.Copy(w.environ, map[string]string{"KAFKA_TOPICS": "t", "RECEIPTS_TOPIC": "live.receipts", "RATE_LIMIT": "0", "REJECT_BRAKE": "0", "ADMIN_ADDR": "127.0.0.1:0"})
+	w := deliveredIn(t, newReplayWorld(t, 0, recently))
 	for i := range records {
 		value := fmt.Appendf(nil, `{"event_name":"e %d","event_source":"s","orig_id":"%d"}`, i, i)
 		switch {
@@ -52,6 +44,21 @@ func newDeliveredWorld(t *testing.T, records int) *deliveredWorld {
 		w.produceAt(int32(i%2), value, time.Now())
 	}
 	w.live()
+	return w
+}
+
+// deliveredIn is such a world without records.
+func deliveredIn(t *testing.T, in *replayWorld) *deliveredWorld {
+	t.Helper()
+	w := &deliveredWorld{replayWorld: in, ends: make(map[int32]int64)}
+	w.api.SetVariant(stellartest.Variant{RefreshDelay: -1})
+	var err error
+	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.client.Close)
+	maps.Copy(w.environ, map[string]string{"KAFKA_TOPICS": "t", "RECEIPTS_TOPIC": "live.receipts", "RATE_LIMIT": "0", "REJECT_BRAKE": "0", "ADMIN_ADDR": "127.0.0.1:0"})
 	return w
 }
 
