@@ -155,15 +155,21 @@ func (l logs) bounds(q Request, at Place, named map[Place]bool) Range {
 	return log
 }
 
-// HoldsOlder reports whether what is left of the plan begins with a record older than t.
+// HoldsOlder reports whether what is left of the plan begins with a record older than t. What compaction removed is none: a
+// partition may begin with offsets of which no record is there any more.
 func HoldsOlder(ctx context.Context, admin *kadm.Client, p Plan, t time.Time) (bool, error) {
 	younger, err := listed(admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), p.Topics()...))
 	if err != nil {
 		return false, fmt.Errorf("list the offsets of %s: %w", t.Format(time.RFC3339), err)
 	}
+	there, err := listed(admin.ListOffsetsAfterMilli(ctx, 0, p.Topics()...))
+	if err != nil {
+		return false, fmt.Errorf("list the first records: %w", err)
+	}
 	return slices.ContainsFunc(p.Ranges, func(r Range) bool {
-		first, there := younger.Lookup(r.Topic, r.Partition)
-		return there && r.Left() > 0 && r.At < first.Offset
+		first, ok := younger.Lookup(r.Topic, r.Partition)
+		begins, _ := there.Lookup(r.Topic, r.Partition)
+		return ok && r.Left() > 0 && max(r.At, begins.Offset) < first.Offset
 	}), nil
 }
 
