@@ -245,6 +245,11 @@ func TestReplayPassesOffsetsWithoutRecords(t *testing.T) {
 		r.begin()
 		end()
 		w.cluster.Compact() // 29, since compaction leaves out the last batch, and 30 to 39 are left of 0
+		if p, _, err := r.run.Read(context.Background(), []string{topic}); err != nil {
+			t.Fatal(err)
+		} else if old, err := backfill.HoldsOlder(context.Background(), w.admin, p, time.Now().Add(-24*time.Hour)); old || err != nil {
+			t.Errorf("what compaction took out is said to be old: %v", err)
+		}
 		m, ledger := r.join()
 		w.endsWithin(time.Minute, m)
 		if c := ledger.Counts(); c.Delivered != 6+10 || c.Records != 16 {

@@ -158,19 +158,41 @@ func (l logs) bounds(q Request, at Place, named map[Place]bool) Range {
 // HoldsOlder reports whether what is left of the plan begins with a record older than t. What compaction removed is none: a
 // partition may begin with offsets of which no record is there any more.
 func HoldsOlder(ctx context.Context, admin *kadm.Client, p Plan, t time.Time) (bool, error) {
-	younger, err := listed(admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), p.Topics()...))
+	first, err := firstRecords(ctx, admin, p)
 	if err != nil {
-		return false, fmt.Errorf("list the offsets of %s: %w", t.Format(time.RFC3339), err)
+		return false, err
 	}
-	there, err := listed(admin.ListOffsetsAfterMilli(ctx, 0, p.Topics()...))
+	younger, err := recordsFrom(ctx, admin, p, t)
 	if err != nil {
-		return false, fmt.Errorf("list the first records: %w", err)
+		return false, err
 	}
 	return slices.ContainsFunc(p.Ranges, func(r Range) bool {
-		first, ok := younger.Lookup(r.Topic, r.Partition)
-		begins, _ := there.Lookup(r.Topic, r.Partition)
-		return ok && r.Left() > 0 && max(r.At, begins.Offset) < first.Offset
+		o, there := younger.Lookup(r.Topic, r.Partition)
+		return there && r.Left() > 0 && first.from(r) < o.Offset
 	}), nil
+}
+
+// recordsFrom are the first records at or after a time.
+func recordsFrom(ctx context.Context, admin *kadm.Client, p Plan, t time.Time) (kadm.ListedOffsets, error) {
+	o, err := listed(admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), p.Topics()...))
+	if err != nil {
+		return nil, fmt.Errorf("list the offsets of %s: %w", t.Format(time.RFC3339), err)
+	}
+	return o, nil
+}
+
+// logStarts are the first records of logs. A log begins with offsets that hold none where compaction took them out.
+type logStarts struct{ kadm.ListedOffsets }
+
+func firstRecords(ctx context.Context, admin *kadm.Client, p Plan) (logStarts, error) {
+	o, err := recordsFrom(ctx, admin, p, time.UnixMilli(0))
+	return logStarts{o}, err
+}
+
+// from is where the first record of what is left of the range may stand.
+func (l logStarts) from(r Range) int64 {
+	o, _ := l.Lookup(r.Topic, r.Partition)
+	return max(r.At, o.Offset)
 }
 
 // longestAgo is how far back Oldest looks.
@@ -179,16 +201,20 @@ const longestAgo = 4 * 365 * 24 * time.Hour
 // Oldest is a time at which nothing of what is left of the plan had been written yet, if producers' clocks are right; zero:
 // none is known. It looks back in steps that double, by the brokers' index of times.
 func Oldest(ctx context.Context, admin *kadm.Client, p Plan) (time.Time, error) {
+	first, err := firstRecords(ctx, admin, p)
+	if err != nil {
+		return time.Time{}, err
+	}
 	now := time.Now()
 	for ago := time.Hour; ago < longestAgo; ago *= 2 {
 		t := now.Add(-ago)
-		first, err := listed(admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), p.Topics()...))
+		younger, err := recordsFrom(ctx, admin, p, t)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("list the offsets of %s: %w", t.Format(time.RFC3339), err)
+			return time.Time{}, err
 		}
 		later := slices.ContainsFunc(p.Ranges, func(r Range) bool {
-			o, there := first.Lookup(r.Topic, r.Partition)
-			return r.Left() > 0 && (!there || o.Offset > r.At)
+			o, there := younger.Lookup(r.Topic, r.Partition)
+			return r.Left() > 0 && (!there || o.Offset > first.from(r))
 		})
 		if !later {
 			return t, nil

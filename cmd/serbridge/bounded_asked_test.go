@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -136,5 +137,21 @@ func TestRunReplacedBeforeItHasMembersBeginsNothing(t *testing.T) {
 		if errors.Is(err, errOtherwise) != refused || (err != nil) != refused {
 			t.Errorf("filter %s: %v", r.flags.Lookup("filter").Value, err)
 		}
+	}
+}
+
+// Records grow old while a run is interrupted. Who goes on with it must not be asked for a --status, and then be refused for it.
+func TestReplayThatGoesOnAsksForNoStatus(t *testing.T) {
+	t.Parallel()
+	w := newReplayWorld(t, 20, func(int) time.Time { return time.Now().Add(-48 * time.Hour) })
+	plan, err := backfill.Resolve(t.Context(), w.admin, backfill.Request{Topics: []string{"t"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (backfill.Run{Admin: w.admin, Group: "live.backfill.r1", ID: "r1"}).Seed(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.replay("t --run-id r1"); got.code != exitDone || w.api.Ledger().Distinct != 18 {
+		t.Errorf("%+v", got)
 	}
 }

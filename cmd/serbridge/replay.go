@@ -201,13 +201,11 @@ func (r *replay) plan(ctx context.Context, from, to backfill.Bound) (*backfill.P
 	if !r.sends() {
 		return &plan, nil
 	}
-	if begun {
-		if err := r.agree(plan); err != nil {
-			return nil, err
-		}
+	if begun { // what they arrive as was said then, and records grow old while a run is interrupted
+		return &plan, r.agree(plan)
 	}
-	if err := r.checkStatus(ctx, plan); err != nil || begun {
-		return &plan, err
+	if err := r.checkStatus(ctx, plan); err != nil {
+		return nil, err
 	}
 	return r.seed(ctx, plan)
 }
