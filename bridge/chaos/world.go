@@ -73,8 +73,8 @@ func newWorld(ctx context.Context, o options, dir string) (*world, error) {
 		return nil, err
 	}
 	stored := 1000 // that are kept to be looked at
-	if o.probe {
-		stored = 1 << 20 // what is searched for must not be forgotten
+	if o.probe || o.proof == "replay" {
+		stored = 1 << 20 // what is searched for, or counted by the kill that repeated it, must not be forgotten
 	}
 	w.api = stellartest.New(stellartest.Config{Seed: o.seed, StoreLimit: stored})
 	var err error
