@@ -296,14 +296,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for _, part := range []func(context.Context){b.dispatch, b.gate.run, b.keepCommitting, b.watch, b.tryBrakes, b.search, b.awaitStarts} {
 		g.Go(func() error { part(life); return nil })
 	}
-	if !b.cfg.Bounded {
-		g.Go(func() error { b.lookAtLetters(life); return nil })
-	}
 	if b.cfg.Bounded {
 		bounded, over := context.WithCancel(ctx)
 		defer over()
 		ctx = bounded
 		g.Go(func() error { b.awaitEnd(life, over); return nil })
+	} else {
+		g.Go(func() error { b.lookAtLetters(life); return nil })
 	}
 	context.AfterFunc(ctx, b.beginStop) // now, even if a rebalance holds up the poll loop; leave waits for its end
 	b.poll(ctx)

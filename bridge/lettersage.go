@@ -76,11 +76,6 @@ func (b *Bridge) lookAtLettersOnce(ctx context.Context) {
 // looksForAll reports whether this member looks at what concerns the whole
 // group: it owns partition 0 of the first topic.
 func (b *Bridge) looksForAll() bool {
-	b.mu.Lock()
-	var topics []string
-	for t := range b.totals {
-		topics = append(topics, t)
-	}
-	b.mu.Unlock()
+	topics := b.topics()
 	return len(topics) > 0 && b.partition(slices.Min(topics), 0) != nil
 }

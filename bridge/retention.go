@@ -20,12 +20,9 @@ type retentions struct {
 // lookAtRetention reads how long the topics keep their records, now and then.
 // What cannot be read, for want of DescribeConfigs perhaps, has no figure.
 func (b *Bridge) lookAtRetention(ctx context.Context) {
+	topics := b.topics()
 	b.mu.Lock()
 	old := b.retention
-	topics := make([]string, 0, len(b.totals))
-	for t := range b.totals {
-		topics = append(topics, t)
-	}
 	b.mu.Unlock()
 	if len(topics) == 0 || time.Since(old.looked) < retentionEvery {
 		return

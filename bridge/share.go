@@ -127,12 +127,7 @@ func (b *Bridge) lookAtBacklog(ctx context.Context) {
 // backlog is what is left to deliver of each partition: settled offsets above
 // the base are none, nor is what is held.
 func (b *Bridge) backlog(ctx context.Context) (map[place]int64, error) {
-	b.mu.Lock()
-	topics := make([]string, 0, len(b.totals))
-	for t := range b.totals {
-		topics = append(topics, t)
-	}
-	b.mu.Unlock()
+	topics := b.topics()
 	if len(topics) == 0 {
 		return nil, nil // kadm would list all
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -163,6 +165,13 @@ func (b *Bridge) sayTopics(topics kadm.TopicDetails) {
 	} else {
 		b.troubles.end("topics")
 	}
+}
+
+// topics are those that the group consumes and that are there, in no order.
+func (b *Bridge) topics() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.totals))
 }
 
 // watch looks at the surroundings until ctx ends, so that what is wrong shows

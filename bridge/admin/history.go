@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"serbridge/bridge/pause"
 )
 
 const (
@@ -55,16 +57,9 @@ func (h *history) all() []sample {
 
 // remember takes samples until ctx ends.
 func (s *Server) remember(ctx context.Context) {
-	tick := time.NewTicker(sampleEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	pause.Every(ctx, sampleEvery, func() {
 		if f, err := read(s.cfg.Gatherer); err == nil {
 			s.history.add(sampleOf(f, time.Now()))
 		}
-	}
+	})
 }

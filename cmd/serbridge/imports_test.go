@@ -17,7 +17,7 @@ var arrows = map[string][]string{
 	"bridge/turns":               {},
 	"bridge/pause":               {},
 	"bridge/frontier":            {"bridge/turns"},
-	"bridge/admin":               {"bridge/secret"},
+	"bridge/admin":               {"bridge/pause", "bridge/secret"},
 	"bridge/kafka":               {"bridge/secret"},
 	"bridge/deadletter":          {"bridge/kafka", "bridge/secret"},
 	"bridge/byhand":              {"bridge/deadletter", "bridge/frontier"},
