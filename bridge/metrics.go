@@ -239,8 +239,10 @@ func (m *metrics) collectRetention(gauge func(*prometheus.Desc, float64, ...stri
 	m.b.mu.Lock()
 	of := m.b.retention.of // replaced, never changed
 	m.b.mu.Unlock()
-	for topic, d := range of {
-		gauge(retentionDesc, d.Seconds(), topic)
+	for topic, kept := range of {
+		if kept.Time > 0 {
+			gauge(retentionDesc, kept.Time.Seconds(), topic)
+		}
 	}
 }
 

@@ -2,18 +2,19 @@ package bridge
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/kafka"
 )
 
 // retentionEvery is how often the topics' retention is read: it changes by hand.
 const retentionEvery = 5 * time.Minute
 
-// retentions are retention.ms of the consumed topics that delete by it.
+// retentions are those of the consumed topics.
 type retentions struct {
-	of     map[string]time.Duration
+	of     map[string]kafka.Retention
 	looked time.Time
 }
 
@@ -29,16 +30,8 @@ func (b *Bridge) lookAtRetention(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, watchEvery/2)
 	defer cancel()
-	of := make(map[string]time.Duration)
-	configs, err := b.admin.DescribeTopicConfigs(ctx, topics...)
-	for _, c := range configs {
-		for _, one := range c.Configs {
-			if ms, ok := retentionMs(one.Key, one.MaybeValue()); ok {
-				of[c.Name] = ms
-			}
-		}
-	}
-	if err != nil {
+	of, err := kafka.ReadRetention(ctx, b.admin, topics...)
+	if err != nil && len(of) == 0 {
 		of = old.of // what was known; asked again after the same while
 	}
 	b.mu.Lock()
@@ -46,20 +39,11 @@ func (b *Bridge) lookAtRetention(ctx context.Context) {
 	b.mu.Unlock()
 }
 
-// retentionMs is a topic's limit by time, if it has one.
-func retentionMs(key, value string) (time.Duration, bool) {
-	ms, err := strconv.ParseInt(value, 10, 64)
-	if key != "retention.ms" || err != nil || ms <= 0 || ms > 1<<42 {
-		return 0, false
-	}
-	return time.Duration(ms) * time.Millisecond, true
-}
-
 func (b *Bridge) retentionOf(topic string) (time.Duration, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d, ok := b.retention.of[topic]
-	return d, ok
+	d := b.retention.of[topic].Time
+	return d, d > 0
 }
 
 // ages remember how old the records of a partition are by their own timestamps,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 )
 
@@ -38,24 +37,6 @@ func (w *Writer) OldestOpen(ctx context.Context) (o Oldest, err error) {
 			return o, fmt.Errorf("look for the oldest dead letter: %w", err)
 		}
 	}
-	o.Retention = r.retention(ctx)
+	o.Retention = w.Retention(ctx)
 	return o, nil
-}
-
-// retention is retention.ms, 0 where it is unlimited or cannot be read.
-func (l *Log) retention(ctx context.Context) time.Duration {
-	ctx, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	configs, err := l.admin.DescribeTopicConfigs(ctx, l.Topic)
-	if err != nil {
-		return 0
-	}
-	for _, c := range configs {
-		for _, one := range c.Configs {
-			if ms, err := strconv.ParseInt(one.MaybeValue(), 10, 64); err == nil && one.Key == "retention.ms" && ms > 0 && ms < 1<<42 {
-				return time.Duration(ms) * time.Millisecond
-			}
-		}
-	}
-	return 0
 }

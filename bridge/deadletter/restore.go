@@ -3,11 +3,11 @@ package deadletter
 import (
 	"context"
 	"fmt"
-	"math"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"serbridge/bridge/kafka"
 )
 
 // Restore writes records that were read from a dead-letter topic back to it as they are, each into the partition that it had,
@@ -42,19 +42,6 @@ func (w *Writer) again(r *kgo.Record) *kgo.Record {
 // Retention is how long the topic keeps a letter, counted from the record's own time; 0: for ever, or our Kafka user may not
 // know it (DescribeConfigs). What is restored with an older time is removed again at the next cleaning.
 func (w *Writer) Retention(ctx context.Context) time.Duration {
-	found, err := w.writes.Admin().DescribeTopicConfigs(ctx, w.cfg.Topic)
-	if err != nil {
-		return 0
-	}
-	for _, c := range found {
-		for _, one := range c.Configs {
-			if one.Key != "retention.ms" || c.Err != nil {
-				continue
-			}
-			if ms, err := strconv.ParseInt(one.MaybeValue(), 10, 64); err == nil && ms > 0 && ms < math.MaxInt64/int64(time.Millisecond) {
-				return time.Duration(ms) * time.Millisecond
-			}
-		}
-	}
-	return 0
+	found, _ := kafka.ReadRetention(ctx, w.writes.Admin(), w.cfg.Topic) // what is refused is not there
+	return found[w.cfg.Topic].Time
 }

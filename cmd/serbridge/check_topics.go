@@ -139,9 +139,9 @@ func (c *check) checkBacklog(ctx context.Context, topics []string) {
 		return
 	}
 	oldest := c.oldest(ctx, backlogs)
-	retention, _ := readRetention(asking, c.admin, topics...)
+	retention, _ := kafka.ReadRetention(asking, c.admin, topics...)
 	for _, topic := range topics {
-		c.sayBacklog(topic, backlogs[topic], oldest[topic], retention[topic].time)
+		c.sayBacklog(topic, backlogs[topic], oldest[topic], retention[topic].Time)
 	}
 }
 

@@ -136,7 +136,7 @@ func (s *status) standing(ctx context.Context, before, now *groupReading) *stand
 	}
 	asking, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	kept, err := readRetention(asking, s.admin, sortedOnce(topics)...)
+	kept, err := kafka.ReadRetention(asking, s.admin, sortedOnce(topics)...)
 	if err != nil {
 		now.remark("retention is not known: %s", kafka.Explain(err))
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"serbridge/bridge/backfill"
+	"serbridge/bridge/kafka"
 )
 
 // standing is how the group is: what --json writes.
@@ -67,7 +68,7 @@ func (p partitionStanding) String() string { return fmt.Sprintf("%s/%d", p.Topic
 func sortedOnce(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
 
 // compose sets two readings beside each other.
-func compose(before, now *groupReading, oldest map[backfill.Place]time.Time, kept map[string]retention) *standing {
+func compose(before, now *groupReading, oldest map[backfill.Place]time.Time, kept map[string]kafka.Retention) *standing {
 	st := &standing{At: now.at.UTC(), Seconds: now.at.Sub(before.at).Seconds(), Findings: []finding{}, Remarks: []string{}}
 	st.Group = groupStanding{Protocol: now.membership.kind, State: now.membership.state, Members: len(now.membership.members), unknown: now.unknown}
 	owners := make(map[backfill.Place]string)
@@ -88,7 +89,7 @@ func compose(before, now *groupReading, oldest map[backfill.Place]time.Time, kep
 		if at, ok := oldest[place]; ok {
 			at = at.UTC()
 			p.Oldest = &at
-			if keeps := kept[place.Topic].time; keeps > 0 {
+			if keeps := kept[place.Topic].Time; keeps > 0 {
 				left := (keeps - now.at.Sub(at)).Seconds()
 				p.RetentionIn = &left
 			}

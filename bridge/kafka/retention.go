@@ -1,4 +1,4 @@
-package main
+package kafka
 
 import (
 	"context"
@@ -10,16 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// retention is when brokers remove records of a topic: the zero value is never.
-type retention struct {
-	time  time.Duration // after which a record may go
-	bytes int64         // of a partition, above which the oldest go
+// Retention is when brokers remove records of a topic: the zero value is never.
+type Retention struct {
+	Time  time.Duration // after which a record may go, by its own timestamp (retention.ms)
+	Bytes int64         // of a partition, above which the oldest go (retention.bytes)
 }
 
-// readRetention asks for that of topics; one that our user may not ask for (DescribeConfigs) is missing, and the error is
+// ReadRetention asks for that of topics; one that our user may not ask for (DescribeConfigs) is missing, and the error is
 // of the last of these.
-func readRetention(ctx context.Context, admin *kadm.Client, topics ...string) (map[string]retention, error) {
-	all := make(map[string]retention)
+func ReadRetention(ctx context.Context, admin *kadm.Client, topics ...string) (map[string]Retention, error) {
+	all := make(map[string]Retention)
 	configs, err := admin.DescribeTopicConfigs(ctx, topics...)
 	if err != nil {
 		return all, fmt.Errorf("read the topics' configuration: %w", err)
@@ -35,7 +35,7 @@ func readRetention(ctx context.Context, admin *kadm.Client, topics ...string) (m
 }
 
 // retentionOf reads what a topic says. One that is only compacted loses no record to its age.
-func retentionOf(configs []kadm.Config) (r retention) {
+func retentionOf(configs []kadm.Config) (r Retention) {
 	const forever = 1 << 42 // milliseconds; more is no time.Duration
 	deletes := true
 	for _, c := range configs {
@@ -44,13 +44,13 @@ func retentionOf(configs []kadm.Config) (r retention) {
 		case c.Key == "cleanup.policy":
 			deletes = strings.Contains(c.MaybeValue(), "delete")
 		case c.Key == "retention.ms" && err == nil && n > 0 && n < forever:
-			r.time = time.Duration(n) * time.Millisecond
+			r.Time = time.Duration(n) * time.Millisecond
 		case c.Key == "retention.bytes" && err == nil && n > 0:
-			r.bytes = n
+			r.Bytes = n
 		}
 	}
 	if !deletes {
-		return retention{}
+		return Retention{}
 	}
 	return r
 }

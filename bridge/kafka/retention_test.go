@@ -1,4 +1,4 @@
-package main
+package kafka
 
 import (
 	"testing"
@@ -12,13 +12,13 @@ import (
 func TestRetentionIsWhatTheTopicRemoves(t *testing.T) {
 	for _, c := range []struct {
 		policy, ms, bytes string
-		want              retention
+		want              Retention
 	}{
-		{"delete", "3600000", "-1", retention{time: time.Hour}},
-		{"delete", "-1", "1048576", retention{bytes: 1 << 20}},
-		{"compact,delete", "1000", "", retention{time: time.Second}},
-		{"compact", "3600000", "1048576", retention{}},
-		{"delete", "9223372036854775807", "", retention{}}, // Kafka's way of saying never
+		{"delete", "3600000", "-1", Retention{Time: time.Hour}},
+		{"delete", "-1", "1048576", Retention{Bytes: 1 << 20}},
+		{"compact,delete", "1000", "", Retention{Time: time.Second}},
+		{"compact", "3600000", "1048576", Retention{}},
+		{"delete", "9223372036854775807", "", Retention{}}, // Kafka's way of saying never
 	} {
 		configs := []kadm.Config{{Key: "retention.ms", Value: &c.ms}, {Key: "retention.bytes", Value: &c.bytes}, {Key: "cleanup.policy", Value: &c.policy}}
 		if got := retentionOf(configs); got != c.want {
