@@ -2,6 +2,8 @@ package admin
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -27,16 +29,21 @@ func read(g prometheus.Gatherer) (figures, error) {
 	if err != nil {
 		return all, fmt.Errorf("read metrics: %w", err)
 	}
-	for _, f := range families {
-		name := f.GetName()
-		if len(name) <= len(ours) || name[:len(ours)] != ours {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			all[name[len(ours):]] = append(all[name[len(ours):]], figureOf(m))
-		}
+	for _, one := range families {
+		all.add(one)
 	}
 	return all, nil
+}
+
+// add leaves out what is not ours.
+func (f figures) add(family *dto.MetricFamily) {
+	name, is := strings.CutPrefix(family.GetName(), ours)
+	if !is {
+		return
+	}
+	for _, m := range family.GetMetric() {
+		f[name] = append(f[name], figureOf(m))
+	}
 }
 
 func figureOf(m *dto.Metric) figure {
@@ -70,4 +77,16 @@ func (f figures) most(name string) (most float64) {
 		most = max(most, one.value)
 	}
 	return most
+}
+
+// turnedAway are the topics most of which is turned away since a while.
+func (f figures) turnedAway() (all []TurnedAway) {
+	for _, since := range f["turned_away_since_timestamp_seconds"] {
+		topic := since.labels["topic"]
+		all = append(all, TurnedAway{
+			Topic: topic, Since: time.Unix(int64(since.value), 0).UTC(),
+			Ratio: f.sum("turned_away_ratio", "topic", topic), Before: f.sum("turned_away_before_ratio", "topic", topic),
+		})
+	}
+	return all
 }

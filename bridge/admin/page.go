@@ -110,12 +110,9 @@ func verdict(v view, past []sample) string {
 	return says + "; ready"
 }
 
-// jumps are the topics most of which is turned away since a while.
 func jumps(f figures) (all []string) {
-	for _, since := range f["turned_away_since_timestamp_seconds"] {
-		topic := since.labels["topic"]
-		all = append(all, fmt.Sprintf("%s: %.0f %% skipped or dead-lettered since %s, was %.0f %%", topic,
-			100*f.sum("turned_away_ratio", "topic", topic), clock(time.Unix(int64(since.value), 0)), 100*f.sum("turned_away_before_ratio", "topic", topic)))
+	for _, t := range f.turnedAway() {
+		all = append(all, fmt.Sprintf("%s: %.0f %% skipped or dead-lettered since %s, was %.0f %%", t.Topic, 100*t.Ratio, clock(t.Since), 100*t.Before))
 	}
 	return all
 }

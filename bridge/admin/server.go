@@ -2,7 +2,7 @@
 //
 // It promises that /livez judges our own progress only, so that an outage of Kafka or of the API never restarts a
 // pod; that /readyz names every reason; and that nothing here changes anything: GET only, no record content, no
-// credential. It knows nothing of the pipeline: the pipeline tells a Health, the server reads it.
+// credential. It knows nothing of the pipeline: the pipeline tells a Health, the server reads it, and Ask asks the server.
 package admin
 
 import (
@@ -188,14 +188,17 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, "ready", lines)
 }
 
+// readiness is what /readyz says as JSON.
+type readiness struct {
+	Ready   bool     `json:"ready"`
+	Reasons []Reason `json:"reasons,omitempty"`
+}
+
 func (s *Server) readyJSON(w http.ResponseWriter, reasons []Reason) {
 	for i := range reasons {
 		reasons[i].Text = s.cfg.Redactor.Redact(reasons[i].Text)
 	}
-	body, err := json.Marshal(struct {
-		Ready   bool     `json:"ready"`
-		Reasons []Reason `json:"reasons,omitempty"`
-	}{len(reasons) == 0, reasons})
+	body, err := json.Marshal(readiness{len(reasons) == 0, reasons})
 	if err != nil {
 		http.Error(w, "encode reasons", http.StatusInternalServerError)
 		return

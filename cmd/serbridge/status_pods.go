@@ -2,45 +2,26 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"sync"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"golang.org/x/sync/errgroup"
 
 	"serbridge/bridge/admin"
 )
 
 const (
-	podTimeout   = 3 * time.Second // for one answer: a pod that hangs is one that does not answer
-	mostOfAPod   = 4 << 20         // bytes of an answer
+	lookupWait   = 3 * time.Second // for the addresses of a name
 	podsAtATime  = 8
 	mostPodNames = 256
 )
 
 // podStanding is what one member says of itself.
 type podStanding struct {
-	Address    string         `json:"address"`
-	Ready      bool           `json:"ready"`
-	Reasons    []admin.Reason `json:"reasons"`     // why not
-	TurnedAway []turnedAway   `json:"turned_away"` // topics far more of which is skipped or dead-lettered than before
-	Exposure   *float64       `json:"exposure"`    // documents that a crash of it would repeat; null: not known
-	Fault      string         `json:"fault,omitempty"`
-}
-
-// turnedAway is a topic of which the ratio of what was skipped or dead-lettered has jumped.
-type turnedAway struct {
-	Topic  string    `json:"topic"`
-	Ratio  float64   `json:"ratio"`
-	Before float64   `json:"before"`
-	Since  time.Time `json:"since"`
+	Address string `json:"address"`
+	admin.State
+	Fault string `json:"fault,omitempty"`
 }
 
 // readPods asks every member at its admin address. A name stands for all the addresses that it has, as a headless service's does.
@@ -59,16 +40,18 @@ func (s *status) readPods(ctx context.Context, now *groupReading) []podStanding 
 		addresses = addresses[:mostPodNames]
 	}
 	pods := make([]podStanding, len(addresses))
-	turns := make(chan struct{}, podsAtATime)
-	var all sync.WaitGroup
+	var all errgroup.Group
+	all.SetLimit(podsAtATime)
 	for i, address := range addresses {
-		all.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			pods[i] = readPod(ctx, address)
+		all.Go(func() (err error) {
+			pods[i].Address = address
+			if pods[i].State, err = admin.Ask(ctx, address); err != nil {
+				pods[i].Fault = err.Error()
+			}
+			return nil
 		})
 	}
-	all.Wait()
+	_ = all.Wait() // what failed is the pod's
 	return pods
 }
 
@@ -77,92 +60,13 @@ func podAddresses(ctx context.Context, pod string) (addresses []string, err erro
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, podTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupWait)
 	defer cancel()
 	found, err := net.DefaultResolver.LookupHost(ctx, host)
 	for _, ip := range found {
 		addresses = append(addresses, net.JoinHostPort(ip, port))
 	}
 	return addresses, err
-}
-
-// podClient follows no redirect and goes by no proxy: what is asked is the pod itself.
-var podClient = &http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true},
-	Timeout:       podTimeout,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-func readPod(ctx context.Context, address string) podStanding {
-	p := podStanding{Address: address, Reasons: []admin.Reason{}, TurnedAway: []turnedAway{}}
-	err := errors.Join(
-		askPod(ctx, "http://"+address+"/readyz", func(r io.Reader) error { return json.NewDecoder(r).Decode(&p) }),
-		askPod(ctx, "http://"+address+"/metrics", p.readMetrics))
-	if err != nil {
-		p.Fault, p.Ready = err.Error(), false
-	}
-	p.Address = address // whatever the answer says
-	return p
-}
-
-func askPod(ctx context.Context, url string, read func(io.Reader) error) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json, text/plain;q=0.5")
-	resp, err := podClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable {
-		return fmt.Errorf("%s answers HTTP %d", url, resp.StatusCode)
-	}
-	if err := read(io.LimitReader(resp.Body, mostOfAPod)); err != nil {
-		return fmt.Errorf("%s is not the admin address of a serbridge: %w", url, err)
-	}
-	return nil
-}
-
-// readMetrics takes what the verdict needs from the member's metrics.
-func (p *podStanding) readMetrics(r io.Reader) error {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(r)
-	if err != nil {
-		return err
-	}
-	if held := families["serbridge_exposure_documents"].GetMetric(); len(held) > 0 {
-		p.Exposure = new(gaugeOf(held, ""))
-	}
-	for _, m := range families["serbridge_turned_away_since_timestamp_seconds"].GetMetric() {
-		topic := topicOf(m)
-		p.TurnedAway = append(p.TurnedAway, turnedAway{
-			Topic: topic, Since: time.Unix(int64(m.GetGauge().GetValue()), 0).UTC(),
-			Ratio:  gaugeOf(families["serbridge_turned_away_ratio"].GetMetric(), topic),
-			Before: gaugeOf(families["serbridge_turned_away_before_ratio"].GetMetric(), topic),
-		})
-	}
-	return nil
-}
-
-func topicOf(m *dto.Metric) string {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == "topic" {
-			return l.GetValue()
-		}
-	}
-	return ""
-}
-
-// gaugeOf is the gauge of that topic, 0 if there is none.
-func gaugeOf(metrics []*dto.Metric, topic string) float64 {
-	for _, m := range metrics {
-		if topicOf(m) == topic {
-			return m.GetGauge().GetValue()
-		}
-	}
-	return 0
 }
 
 // judgePods says why members do not deliver: each reason once, since it was first one, and of how many.
@@ -177,7 +81,7 @@ func (st *standing) judgePods() {
 			if of[r.Text]++; of[r.Text] == 1 {
 				texts = append(texts, r.Text)
 			}
-			if first, ok := since[r.Text]; !ok || r.Since.Before(first) {
+			if of[r.Text] == 1 || r.Since.Before(since[r.Text]) {
 				since[r.Text] = r.Since
 			}
 		}

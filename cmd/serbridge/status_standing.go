@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -101,17 +102,10 @@ func compose(before, now *groupReading, oldest map[backfill.Place]time.Time, kep
 	slices.SortFunc(st.Partitions, func(a, b partitionStanding) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	for _, topic := range sortedOnce(keysOf(now.absent)) {
+	for _, topic := range slices.Sorted(maps.Keys(now.absent)) {
 		st.fail("topic "+topic+": "+now.absent[topic], "create it, correct KAFKA_TOPICS, or grant our Kafka user Read and Describe on it")
 	}
 	return st
-}
-
-func keysOf(m map[string]string) (keys []string) {
-	for k := range m {
-		keys = append(keys, k)
-	}
-	return keys
 }
 
 // cannotTell is the standing of a group of which Kafka says nothing.
