@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,10 +20,13 @@ import (
 func (c *check) checkTopics(ctx context.Context) {
 	asking, cancel := c.ask(ctx)
 	defer cancel()
-	found, err := c.listTopics(asking)
+	found, err := c.settings.listTopics(asking, c.admin)
 	if err != nil {
 		c.facts.fail("topics", "", "grant our Kafka user Describe on the topics, and see that the brokers answer", "%s", kafka.Explain(err))
 		return
+	}
+	if pattern := c.settings.Kafka.topicPattern(); pattern != "" && len(found) == 0 {
+		c.facts.fail("topics", pattern, "check KAFKA_TOPICS, and grant our Kafka user Describe on the topics: others are not seen", "matches no topic")
 	}
 	c.found.topics = found
 	var readable []string
@@ -36,40 +38,6 @@ func (c *check) checkTopics(ctx context.Context) {
 	if len(readable) > 0 {
 		c.checkBacklog(ctx, readable)
 	}
-}
-
-// listTopics asks for the topics of the settings, past the client's cache and with our rights.
-func (c *check) listTopics(ctx context.Context) (kadm.TopicDetails, error) {
-	pattern := c.settings.Kafka.topicPattern()
-	if pattern == "" {
-		return c.listNamed(ctx)
-	}
-	matches := regexp.MustCompile(pattern) // the settings have compiled it
-	all, err := c.admin.ListTopics(kadm.WithAuthorizedOps(ctx))
-	maps.DeleteFunc(all, func(name string, t kadm.TopicDetail) bool {
-		return !matches.MatchString(name) || t.IsInternal || slices.Contains(c.settings.ownTopics(), name)
-	})
-	if err == nil && len(all) == 0 {
-		c.facts.fail("topics", pattern, "check KAFKA_TOPICS, and grant our Kafka user Describe on the topics: others are not seen", "matches no topic")
-	}
-	return all, err
-}
-
-// listNamed asks for one topic after the other: an answer that holds a refusal is refused as a whole.
-func (c *check) listNamed(ctx context.Context) (kadm.TopicDetails, error) {
-	all := make(kadm.TopicDetails)
-	for _, topic := range c.settings.Kafka.Topics {
-		one, err := c.admin.ListTopics(kadm.WithAuthorizedOps(ctx), topic)
-		switch {
-		case isRefusal(err):
-			all[topic] = kadm.TopicDetail{Topic: topic, Err: err}
-		case err != nil:
-			return nil, err
-		default:
-			maps.Copy(all, one)
-		}
-	}
-	return all, nil
 }
 
 // isRefusal tells a right that is missing from a broker that does not answer.

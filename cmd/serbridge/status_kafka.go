@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"time"
 
@@ -80,43 +79,22 @@ func (r *groupReading) remark(format string, args ...any) {
 	r.remarks = append(r.remarks, fmt.Sprintf(format, args...))
 }
 
-// listTopics are the topics of the settings that are there; of the others it notes why not. They are asked for one after
-// the other: an answer that holds a refusal is refused as a whole.
+// listTopics are the topics of the settings that are there; of the others it notes why not.
 func (s *status) listTopics(ctx context.Context, r *groupReading) (topics []string, err error) {
-	names := s.settings.Kafka.named()
-	if names == nil {
-		return s.matchingTopics(ctx)
-	}
-	for _, name := range names {
-		found, err := s.admin.ListTopics(kadm.WithAuthorizedOps(ctx), name) // past the client's cache
-		switch refused := found[name].Err; {
-		case isRefusal(err):
-			r.absent[name] = kafka.Explain(err)
-		case err != nil:
-			return nil, fmt.Errorf("look up topic %s: %w", name, err)
-		case errors.Is(refused, kerr.UnknownTopicOrPartition):
-			r.absent[name] = "does not exist, or may not be seen"
-		case refused != nil:
-			r.absent[name] = kafka.Explain(refused)
-		default:
-			topics = append(topics, name)
-		}
-	}
-	return topics, nil
-}
-
-func (s *status) matchingTopics(ctx context.Context) (topics []string, err error) {
-	matches := regexp.MustCompile(s.settings.Kafka.topicPattern()) // the settings have compiled it
-	all, err := s.admin.ListTopics(kadm.WithAuthorizedOps(ctx))
+	found, err := s.settings.listTopics(ctx, s.admin)
 	if err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
 	}
-	for name, t := range all {
-		if t.Err == nil && matches.MatchString(name) && !t.IsInternal && !slices.Contains(s.settings.ownTopics(), name) {
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		switch err := found[name].Err; {
+		case err == nil:
 			topics = append(topics, name)
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			r.absent[name] = "does not exist, or may not be seen"
+		default:
+			r.absent[name] = kafka.Explain(err)
 		}
 	}
-	slices.Sort(topics)
 	return topics, nil
 }
 
