@@ -372,7 +372,7 @@ func (w *Writer) Hurry() {
 func (w *Writer) keep() {
 	rest := firstRest
 	for {
-		ready := w.lookForTopic() && w.identified()
+		ready := w.assured(&w.ready, w.findOrCreate) && w.assured(&w.known, w.identify)
 		var again []*entry
 		if ready {
 			again = w.takeFailed()
@@ -410,19 +410,19 @@ func (w *Writer) takeFailed() []*entry {
 	return again
 }
 
-// lookForTopic finds or creates the topic, unless it was found before.
-func (w *Writer) lookForTopic() bool {
+// assured reports whether what ask asks for is so: it is asked until it was, which is remembers.
+func (w *Writer) assured(is *bool, ask func(context.Context) error) bool {
 	w.mu.Lock()
-	ready := w.ready
+	known := *is
 	w.mu.Unlock()
-	if ready {
+	if known {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(w.life, readyWait)
 	defer cancel()
-	err := w.findOrCreate(ctx)
+	err := ask(ctx)
 	w.mu.Lock()
-	w.ready = err == nil
+	*is = err == nil
 	if err != nil {
 		w.fault = err
 	}
@@ -433,25 +433,10 @@ func (w *Writer) lookForTopic() bool {
 	return err == nil
 }
 
-// identified reports whether our producer id is not refused, unless that was known before. What a client that was refused
-// holds fails with its end, and is produced again.
-func (w *Writer) identified() bool {
-	w.mu.Lock()
-	known := w.known
-	w.mu.Unlock()
-	if known {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(w.life, readyWait)
-	defer cancel()
-	err := w.writes.Identify(ctx, w.writes.Client())
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.known = err == nil
-	if err != nil {
-		w.fault = err
-	}
-	return w.known
+// identify finds out whether our producer id is refused. What a client that was refused holds fails with its end, and is
+// produced again.
+func (w *Writer) identify(ctx context.Context) error {
+	return w.writes.Identify(ctx, w.writes.Client())
 }
 
 // why is what is known of the fault. The caller holds the lock.
