@@ -11,10 +11,8 @@ COPY transform transform
 COPY bridge bridge
 COPY cmd cmd
 ARG VERSION=dev
-# grpcnotrace: the messages of OTLP bring gRPC along, whose page of requests reaches text/template, and then the linker must
-# keep every exported method there is: 8 MB more.
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-	CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath -tags grpcnotrace \
+	CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath \
 	-ldflags "-s -w -X main.version=$VERSION" -o /serbridge ./cmd/serbridge
 
 FROM gcr.io/distroless/static-debian12:nonroot

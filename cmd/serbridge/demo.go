@@ -71,7 +71,7 @@ func newDemoCommand(p *program) *cobra.Command {
 	f.IntVar(&d.records, "records", 2000, "records to produce")
 	f.Float64Var(&d.rate, "rate", 0, "requests per second of the group (RATE_LIMIT); 0: no limit")
 	f.BoolVar(&d.faults, "faults", false, "the simulator misbehaves: latency, 5xx, 429, expired tokens, cut connections")
-	f.BoolVar(&d.keep, "keep", false, "go on until interrupted, and print the addresses for kcat and curl")
+	f.BoolVar(&d.keep, "keep", false, "go on until interrupted, and print the addresses of the page, of the broker and of the simulator")
 	f.BoolVar(&d.json, "json", false, "the ledger as one JSON object on standard output")
 	f.Uint64Var(&d.seed, "seed", 0, "seed of detections and faults; 0: another one each time")
 	return cmd

@@ -149,7 +149,7 @@ type traceSettings struct {
 }
 
 type processSettings struct {
-	AdminAddr string `env:"ADMIN_ADDR,default=:9090" doc:"Address for /livez, /readyz and /metrics: host:port, or :port for all interfaces."`
+	AdminAddr string `env:"ADMIN_ADDR,default=:9090" doc:"Address for the page, /livez, /readyz and /metrics: host:port, or :port for all interfaces."`
 	LogLevel  string `env:"LOG_LEVEL,default=info" values:"debug|info|warn|error" doc:"Least level that is logged."`
 	LogFormat string `env:"LOG_FORMAT" shown:"json; text on a terminal" values:"json|text" doc:"Form of the log, which goes to standard error."`
 }
