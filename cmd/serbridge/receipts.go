@@ -34,7 +34,7 @@ func (v *service) receiptConfig(options []kgo.Opt) receipt.Config {
 	s := v.settings
 	return receipt.Config{
 		Options: options, Topic: s.Receipts.Topic, Retention: s.Receipts.Retention, Sources: s.Kafka.named, Hold: s.Delivery.DrainTimeout,
-		Host: s.Stellar.host(), User: s.Stellar.User, Group: s.Kafka.Group, Run: newRunID(), Instance: instance(), Bridge: buildVersion(),
+		Host: s.Stellar.host(), User: s.Stellar.User, Group: s.Kafka.Group, Run: newRunID(), Instance: s.Kafka.instance(), Bridge: buildVersion(),
 		Trouble: v.receiptTrouble, Redact: v.redactor.Redact, Logger: v.log,
 	}
 }

@@ -113,7 +113,7 @@ func (v *service) bridgeConfig(options []kgo.Opt) bridge.Config {
 		BufferBytes: int(d.BufferBytes), CommitInterval: d.CommitInterval,
 		MaxRepeats: zeroIsNone(d.MaxRepeats), MaxSends: d.MaxSends, RejectBrake: zeroIsNone(d.RejectBrake),
 		OnAmbiguous: d.OnAmbiguous, ProbeWait: d.ProbeWait, OnRefused: d.OnRefused, DrainTimeout: d.DrainTimeout,
-		Instance: instance(), Version: buildVersion(),
+		Instance: k.instance(), Version: buildVersion(),
 		Health: &v.health, Journal: &v.journal, Logger: v.log, Registerer: v.registry, Redact: v.redactor.Redact, Tracer: v.traces.tracer(),
 	}
 	if opened := v.settings.Registry.opened; opened != nil {
@@ -200,7 +200,7 @@ func (v *service) close() {
 	}
 }
 
-// instance names this process: the pod's name on Kubernetes.
+// instance names this machine: the pod's name on Kubernetes.
 func instance() string {
 	name, err := os.Hostname()
 	if err != nil || name == "" {

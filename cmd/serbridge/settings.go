@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"math"
@@ -53,6 +54,7 @@ type kafkaSettings struct {
 	Start          startPosition `env:"KAFKA_START,default=earliest" doc:"Where a topic without any commit of the group starts: earliest, latest, a time (RFC 3339), or a span back from now such as -24h."`
 	GroupProtocol  string        `env:"KAFKA_GROUP_PROTOCOL,default=classic" values:"classic|consumer" doc:"Group protocol; consumer is KIP-848 and wants brokers that have it."`
 	SessionTimeout time.Duration `env:"KAFKA_SESSION_TIMEOUT,default=45s" min:"1s" max:"30m" doc:"A member that the brokers have not heard from for so long is taken for dead; it sends nothing from then on. With the consumer protocol the brokers decide."`
+	ClientID       string        `env:"KAFKA_CLIENT_ID" shown:"the host's name" doc:"What this process calls itself to the brokers (client.id), for their quotas and logs, and in dead letters and receipts; on Kubernetes the host's name is the pod's."`
 	Rack           string        `env:"KAFKA_RACK" shown:"none" doc:"Fetch from replicas in this rack where the brokers allow it (KIP-392)."`
 
 	TLS         bool   `env:"KAFKA_TLS,default=false" doc:"Connect to the brokers with TLS."`
@@ -312,13 +314,16 @@ func (s kafkaSettings) config(red *secret.Redactor) kafka.Config {
 // options are those of every Kafka client of ours.
 func (s kafkaSettings) options(log *slog.Logger, red *secret.Redactor) ([]kgo.Opt, error) {
 	c := s.config(red)
-	c.ClientID = instance()
+	c.ClientID = s.instance()
 	options, err := c.Options()
 	if err != nil {
 		return nil, err
 	}
 	return append(options, kgo.WithLogger(newKafkaLogger(log))), nil
 }
+
+// instance names this process.
+func (s kafkaSettings) instance() string { return cmp.Or(s.ClientID, instance()) }
 
 // named are the topics by name; a pattern's are not known here.
 func (s kafkaSettings) named() []string {
