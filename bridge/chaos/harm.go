@@ -31,6 +31,7 @@ var harms = []struct {
 	{"remove", 1, (*world).shrink},
 	{"freeze", 1, (*world).freeze},
 	{"cut broker", 1, (*world).cutBroker},
+	{"cut one member off", 2, (*world).cutMemberOff},
 	{"freeze broker", 1, (*world).freezeBrokerBriefly},
 	{"cut API", 2, (*world).cutAPI},
 	{"slow API", 2, (*world).slowAPI},
@@ -180,6 +181,21 @@ func (w *world) cutBroker(ctx context.Context, rng *rand.Rand) error {
 	err := pause.For(ctx, time.Duration(200+rng.IntN(2000))*time.Millisecond)
 	w.valve.open()
 	return err
+}
+
+// cutMemberOff cuts one member from the broker, for less than a session or for
+// more: then it must not deliver what another has taken over.
+func (w *world) cutMemberOff(ctx context.Context, rng *rand.Rand) error {
+	m, silent := w.members[rng.IntN(len(w.members))], rng.IntN(2) == 0
+	d := time.Duration(rng.Int64N(int64(2 * session)))
+	if w.valve == nil {
+		return nil // a real broker that cannot be cut off
+	}
+	w.kills++ // for its last commits
+	w.say("%s for %v, silently: %t", m.name, d.Round(time.Millisecond), silent)
+	w.valve.isolate(m.name, silent)
+	defer w.valve.heal()
+	return w.produceFor(ctx, d)
 }
 
 // freezeBrokerBriefly has it answer nothing for less than a session: members

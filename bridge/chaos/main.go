@@ -6,8 +6,8 @@
 //	go run ./bridge/chaos                          a random seed, embedded broker
 //	go run ./bridge/chaos --seed 42 --for 10m      the same again, for longer
 //	go run ./bridge/chaos --brokers 127.0.0.1:9092 against a real broker
-//	go run ./bridge/chaos --proof kills            a fixed schedule instead: kills, stuck, exposure, members, replay,
-//	                                               shared, redrive
+//	go run ./bridge/chaos --proof kills            a fixed schedule instead: kills, stuck, exposure, cut, members,
+//	                                               replay, shared, redrive
 //
 // It exits with 1, and with the seed, if a record was lost, if a kill repeated
 // more documents than MAX_REPEATS, or if a document was stored again without a
@@ -55,7 +55,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "", "serbridge to test; empty: built from this tree")
 	flag.StringVar(&o.state, "broker-state", os.Getenv("TEST_KAFKA_STATE"), "directory of the broker that .ci/kafka started: it may be frozen")
 	flag.StringVar(&o.proxied, "proxied", os.Getenv("TEST_KAFKA_PROXIED"), "listen-port=broker-port: a listener of the real broker that names the first port, where the harness then stands and can cut the members off")
-	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, members, replay, shared or redrive: a fixed schedule; empty: harm at random")
+	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, cut, members, replay, shared or redrive: a fixed schedule; empty: harm at random")
 	flag.BoolVar(&o.probe, "probe", false, "ON_AMBIGUOUS=probe for kills, replay, shared and redrive: no kill repeats anything")
 	flag.IntVar(&o.records, "records", 0, "records of a proof; 0: its own number")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of a proof, mostly kills; 0: its own number")

@@ -22,6 +22,7 @@ var proofs = map[string]struct {
 	"kills":    {(*world).proveKills, 20_000, 20, 3},
 	"stuck":    {(*world).proveStuck, 52_000, 1, 1},
 	"exposure": {(*world).proveExposure, 10_000, 10, 1},
+	"cut":      {(*world).proveCut, 20_000, 10, 3},
 	"members":  {(*world).proveMembers, 20_000, 8, 2},
 	"replay":   {(*world).proveReplay, 50_000, 10, 0},
 	"redrive":  {(*world).proveRedrive, 5_000, 4, 0},
@@ -238,6 +239,43 @@ func (w *world) proveExposure(ctx context.Context, rng *rand.Rand) error {
 	}
 	fmt.Println("exposure:", sum)
 	return sum.underLoad(false)
+}
+
+// proveCut cuts one member after the other from the broker, by turns with
+// broken connections and in silence, for up to two sessions: the others take
+// over, and what the one repeats, or they of it, is at most MAX_REPEATS.
+func (w *world) proveCut(ctx context.Context, rng *rand.Rand) error {
+	if w.valve == nil {
+		return errors.New("nothing stands between members and broker: name --proxied, or take the embedded broker")
+	}
+	if err := w.api.SetFaults(soundDelay); err != nil {
+		return err
+	}
+	sum, worst, each := 0, 0, w.o.records/w.o.rounds
+	for i := range w.o.rounds {
+		if err := w.produce(ctx, each); err != nil {
+			return err
+		}
+		if err := w.stored(ctx, w.api.Ledger().Distinct+each/10+rng.IntN(each/2)); err != nil {
+			return err
+		}
+		before, m := w.api.Ledger().Repeats, w.members[rng.IntN(len(w.members))]
+		w.kills++
+		w.valve.isolate(m.name, i%2 == 1)
+		err := w.produceFor(ctx, session/2+time.Duration(rng.Int64N(int64(2*session-session/2))))
+		w.valve.heal()
+		if err := errors.Join(err, w.settle(ctx)); err != nil {
+			return err
+		}
+		again := w.api.Ledger().Repeats - before
+		sum, worst = sum+again, max(worst, again)
+		w.say("cut %d of %s, silently: %t: %d stored again", i+1, m.name, i%2 == 1, again)
+		if again > w.o.bound() {
+			return fmt.Errorf("cut %d: %d documents stored again, MAX_REPEATS is %d", i+1, again, w.o.bound())
+		}
+	}
+	fmt.Printf("cut: %d members cut off, %d documents stored again in all, %d by the worst cut\n", w.o.rounds, sum, worst)
+	return nil
 }
 
 // proveMembers lets members join and leave, by SIGTERM, while records flow:

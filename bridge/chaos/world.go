@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -147,6 +145,9 @@ func (w *world) standBetween() (err error) {
 
 func (w *world) close() {
 	w.thawBroker()
+	if w.valve != nil {
+		w.valve.heal()
+	}
 	for _, m := range w.members {
 		_ = m.cmd.Process.Signal(syscall.SIGCONT)
 		_ = m.cmd.Process.Kill()
@@ -185,6 +186,7 @@ func (w *world) start(args ...string) error {
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.Env = append(os.Environ(),
 		"KAFKA_BROKERS="+strings.Join(w.seeds, ","), "KAFKA_TOPICS="+w.topic, "KAFKA_GROUP="+w.group,
+		"KAFKA_CLIENT_ID="+m.name, // by which the valve knows it
 		"KAFKA_GROUP_PROTOCOL="+w.o.protocol, "KAFKA_SESSION_TIMEOUT=6s",
 		"STELLAR_URL=http://"+w.addr, "STELLAR_USER="+stellartest.DefaultUser, "STELLAR_API_KEY="+stellartest.DefaultAPIKey,
 		"STELLAR_TIMEOUT="+w.o.timeout.String(), "DRAIN_TIMEOUT="+(w.o.timeout+5*time.Second).String(),
@@ -288,93 +290,4 @@ func (w *world) signalBroker(sig syscall.Signal) bool {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	return err == nil && pid > 1 && syscall.Kill(pid, sig) == nil
-}
-
-// valve stands before the embedded broker, or the proxy to a real one: shut, it
-// cuts every connection, before the embedded one the harness's own as well, and
-// lets none through; frozen, it holds what the
-// broker answers.
-type valve struct {
-	mu     sync.Mutex
-	shut   bool
-	thawed chan struct{} // closed by thaw; nil: not frozen
-	conns  []net.Conn
-}
-
-func (v *valve) listen(network, addr string) (net.Listener, error) {
-	ln, err := net.Listen(network, addr)
-	return valveListener{ln, v}, err
-}
-
-type valveListener struct {
-	net.Listener
-	v *valve
-}
-
-// valveConn is a connection whose answers wait while the valve is frozen.
-type valveConn struct {
-	net.Conn
-	v *valve
-}
-
-func (c valveConn) Write(b []byte) (int, error) {
-	c.v.mu.Lock()
-	thawed := c.v.thawed
-	c.v.mu.Unlock()
-	if thawed != nil {
-		<-thawed
-	}
-	return c.Conn.Write(b)
-}
-
-func (v *valve) freeze() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.thawed == nil {
-		v.thawed = make(chan struct{})
-	}
-}
-
-func (v *valve) thaw() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.thawed != nil {
-		close(v.thawed)
-		v.thawed = nil
-	}
-}
-
-func (l valveListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		l.v.mu.Lock()
-		shut := l.v.shut
-		if !shut {
-			l.v.conns = append(l.v.conns, c)
-		}
-		l.v.mu.Unlock()
-		if !shut {
-			return valveConn{c, l.v}, nil
-		}
-		c.Close()
-	}
-}
-
-func (v *valve) close() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.shut = true
-	for _, c := range v.conns {
-		c.Close()
-	}
-	v.conns = nil
-}
-
-func (v *valve) open() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.shut = false
 }
