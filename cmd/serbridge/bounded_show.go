@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ type runShow struct {
 	begun time.Time
 
 	mu    sync.Mutex
-	bar   bool // a bar stands on the terminal
+	bar   int // lines that stand on the terminal: the bar, and what is under it
 	last  time.Time
 	speed speed
 	words string // that the progress says besides, and in JSON
@@ -55,10 +56,13 @@ const (
 
 // clear takes the bar away. Called with mu held.
 func (s *runShow) clear() {
-	if s.bar {
-		fmt.Fprint(s.r.stderr, "\r\x1b[K")
-		s.bar = false
+	if s.bar > 1 {
+		fmt.Fprintf(s.r.stderr, "\x1b[%dA", s.bar-1)
 	}
+	if s.bar > 0 {
+		fmt.Fprint(s.r.stderr, "\r\x1b[J")
+	}
+	s.bar = 0
 }
 
 // say writes a line for a person; with --json there is nobody.
@@ -118,10 +122,39 @@ func partitionPlans(p backfill.Plan) (all []partitionPlan) {
 	return all
 }
 
-func (s *runShow) partitions(p backfill.Plan) {
+func partitionLine(r backfill.Range) string {
+	return fmt.Sprintf("  %-24s %9d of %9d, at offset %d of %d", r.Place, r.Total()-r.Left(), r.Total(), r.At, r.End)
+}
+
+// mostPartitions bounds what is shown of partitions again and again.
+const mostPartitions = 16
+
+// partitionLines are of those that are not at their end, in their order: where there are more than most, of those with the
+// most left.
+func partitionLines(p backfill.Plan, most int) (lines []string) {
+	open := slices.DeleteFunc(slices.Clone(p.Ranges), func(r backfill.Range) bool { return r.Left() == 0 })
+	shown := slices.SortedStableFunc(slices.Values(open), func(a, b backfill.Range) int { return cmp.Compare(b.Left(), a.Left()) })
+	shown = shown[:max(0, min(most, len(shown)))]
+	for _, r := range open {
+		if slices.ContainsFunc(shown, func(s backfill.Range) bool { return s.Place == r.Place }) {
+			lines = append(lines, partitionLine(r))
+		}
+	}
+	if others := len(open) - len(shown); others > 0 {
+		left := p.Left()
+		for _, r := range shown {
+			left -= r.Left()
+		}
+		lines = append(lines, fmt.Sprintf("  and %d more partitions with %d offsets left", others, left))
+	}
+	return lines
+}
+
+// plan says what each partition is to give, once.
+func (s *runShow) plan(p backfill.Plan) {
 	for _, r := range p.Ranges {
 		if r.Total() > 0 {
-			s.say("  %-30s %12d of %12d, at offset %d of %d", r.Place, r.Total()-r.Left(), r.Total(), r.At, r.End)
+			s.say("%s", partitionLine(r))
 		}
 	}
 }
@@ -155,10 +188,7 @@ func (s *runShow) progress(p backfill.Plan, counted string, fields map[string]an
 	if len(troubles) > 0 {
 		text += "; held: " + troubles[0]
 	}
-	s.line(text)
-	if s.r.verbose && !s.r.stderrIsTerminal {
-		s.partitions(p)
-	}
+	s.line(text, p)
 }
 
 // scanned shows how far a scan is.
@@ -172,26 +202,45 @@ func (s *runShow) scanned(done int64, p backfill.Plan) {
 	s.mu.Unlock()
 	if show {
 		s.event("progress", map[string]any{"done": done, "total": p.Left(), "rate": rate})
-		s.line(barText(done, p.Left(), rate, s.r.stderrIsTerminal))
+		s.line(barText(done, p.Left(), rate, s.r.stderrIsTerminal), backfill.Plan{})
 	}
 }
 
-// line writes progress: over the last one on a terminal.
-func (s *runShow) line(text string) {
+// line writes progress, and with --verbose the partitions under it: over the last one on a terminal.
+func (s *runShow) line(text string, p backfill.Plan) {
+	lines, width, most := []string{text}, 0, mostPartitions
+	if s.r.stderrIsTerminal {
+		var height int
+		width, height = s.r.terminalSize()
+		most = min(most, height-3)
+	}
+	if s.r.verbose {
+		lines = append(lines, partitionLines(p, most)...)
+	}
 	if !s.r.stderrIsTerminal {
-		s.say("%s", text)
+		for _, line := range lines {
+			s.say("%s", line)
+		}
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.r.json {
-		const width = 110 // a longer line would wrap, and could not be written over
-		if runes := []rune(escape(text)); len(runes) > width {
-			text = string(runes[:width]) + "…"
-		}
-		fmt.Fprintf(s.r.stderr, "\r\x1b[K%s", escape(text))
-		s.bar = true
+	if s.r.json {
+		return
 	}
+	for i, line := range lines {
+		lines[i] = cut(escape(line), width-1) // a longer line would wrap, and could not be written over
+	}
+	s.clear()
+	fmt.Fprint(s.r.stderr, strings.Join(lines, "\n"))
+	s.bar = len(lines)
+}
+
+func cut(line string, width int) string {
+	if runes := []rune(line); len(runes) > width {
+		return string(runes[:max(0, width-1)]) + "…"
+	}
+	return line
 }
 
 func (s *runShow) endBar() {

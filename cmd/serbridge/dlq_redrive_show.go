@@ -25,7 +25,7 @@ func (r *redrive) sayPlan(p backfill.Plan) {
 		r.show.say("run %s: %d offsets of %s in %d partitions%s", r.run.ID, p.Total(), r.settings.DLQ.Topic, len(partitionPlans(p)), r.whither())
 	}
 	if r.verbose {
-		r.show.partitions(p)
+		r.show.plan(p)
 	}
 }
 

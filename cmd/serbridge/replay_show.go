@@ -30,7 +30,7 @@ func (r *replay) sayPlan(p backfill.Plan) {
 		r.show.say("%d offsets are left out: group %s has not settled them and delivers them itself", n, r.settings.Kafka.Group)
 	}
 	if r.verbose {
-		r.show.partitions(p)
+		r.show.plan(p)
 	}
 }
 
