@@ -10,8 +10,8 @@ import (
 
 // Row is what became of the records of one topic and hour, by their own time.
 type Row struct {
-	Topic string    `json:"topic"`
-	Hour  time.Time `json:"hour"` // its start, in UTC; zero: unknown
+	Topic string    `json:"topic,omitempty"` // empty: of all
+	Hour  time.Time `json:"hour,omitzero"`   // its start, in UTC; zero: unknown, or of all
 
 	Produced     int64 `json:"produced"` // the sum of the next six
 	Delivered    int64 `json:"delivered"`

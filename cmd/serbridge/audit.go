@@ -38,6 +38,7 @@ Settings are those of run (serbridge help settings); without --read-back those o
 is committed. Memory is bounded: 8 million offsets are accounted for at a time, and the receipts are read once for each.
 
 With --json: one object a line, {"type":"finding",…} for each, then {"type":"row",…}, then {"type":"total",…}.
+A row without an hour is of records whose time is not known.
 
 Exit code 0 when all is explained, 1 when something is unexplained, missing, different or doubled, or could not be read.`
 

@@ -106,6 +106,9 @@ func TestAuditFindsWhatWasTamperedWithAndNothingElse(t *testing.T) {
 	if some := w.audit("--from earliest --read-back 1/10 --rate 10000"); some.total.Searched == 0 || some.total.Searched > 60 {
 		t.Errorf("a sample: %+v", some.total)
 	}
+	if last := got.stdout[strings.LastIndex(got.stdout, `{"type":"total"`):]; strings.Contains(last, `"hour"`) || strings.Contains(last, `"topic"`) {
+		t.Errorf("the total is of an hour: %s", last)
+	}
 	people := w.command("audit --from earliest --read-back all --rate 10000")
 	for _, words := range []string{"t:0:5: missing", "in event_name", "2 copies", "total", "unexplained"} {
 		if !strings.Contains(people.stdout, words) {
