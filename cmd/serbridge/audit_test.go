@@ -251,6 +251,29 @@ func TestAuditCountsByTheHourOfEachRecord(t *testing.T) {
 	}
 }
 
+// Who reads topics by a pattern has those accounted for that the group reads, and neither ours nor the broker's own.
+func TestAuditOfAPatternTakesTheTopicsOfTheGroup(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 20)
+	for topic, configs := range map[string]map[string]string{"other": nil, "tx-state": {"kfake.is_internal": "true"}} {
+		if err := w.cluster.CreateTopic(topic, 1, configs); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("no json")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.environ["KAFKA_TOPICS"] = "^(t.*|live.*)$"
+	got := w.audit("--from earliest")
+	if got.code != exitDone || got.total.Produced != 20 || len(got.rows) == 0 || slices.ContainsFunc(got.rows, func(r audit.Row) bool { return r.Topic != "t" }) {
+		t.Errorf("%+v", got)
+	}
+	w.environ["KAFKA_TOPICS"] = "^none"
+	if got := w.audit("--from earliest"); got.code != exitFailed || !strings.Contains(got.stderr, "matches no topic") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAuditAsksForWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	w := newDeliveredWorld(t, 2)

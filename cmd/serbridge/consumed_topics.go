@@ -16,10 +16,10 @@ func (s settings) listTopics(ctx context.Context, admin *kadm.Client) (kadm.Topi
 	if pattern == "" {
 		return listNamed(ctx, admin, s.Kafka.Topics)
 	}
-	matches := regexp.MustCompile(pattern) // the settings have compiled it
-	all, err := admin.ListTopics(kadm.WithAuthorizedOps(ctx))
-	maps.DeleteFunc(all, func(name string, t kadm.TopicDetail) bool {
-		return !matches.MatchString(name) || t.IsInternal || slices.Contains(s.ownTopics(), name)
+	matches := regexp.MustCompile(pattern)                    // the settings have compiled it
+	all, err := admin.ListTopics(kadm.WithAuthorizedOps(ctx)) // but the broker's internal ones
+	maps.DeleteFunc(all, func(name string, _ kadm.TopicDetail) bool {
+		return !matches.MatchString(name) || slices.Contains(s.ownTopics(), name)
 	})
 	return all, err
 }
