@@ -17,6 +17,18 @@ func (a *Asked) Add(value string) {
 	*a = append(*a, sum[:askedBytes]...)
 }
 
+// With returns what is asked for with another thing of this number. It is nothing else where what is kept ends before.
+func (a Asked) With(number int, value string) Asked {
+	if len(a) < number*askedBytes {
+		return a
+	}
+	a = slices.Clone(a)
+	rest := slices.Clone(a[min(len(a), (number+1)*askedBytes):])
+	a = a[:number*askedBytes]
+	a.Add(value)
+	return append(a, rest...)
+}
+
 // Differ are the numbers of the things, from 0 on, that are something else here and there. What one of the two does not
 // have is not compared.
 func (a Asked) Differ(b Asked) (numbers []int) {

@@ -258,4 +258,10 @@ func TestAskedOtherwiseIsTold(t *testing.T) {
 			t.Errorf("%x and %x differ in %v, want %v", c.a, c.b, got, c.want)
 		}
 	}
+	kept := asked("x", "", "2")
+	for number, want := range []Asked{asked("new", "", "2"), asked("x", "new", "2"), asked("x", "", "new"), asked("x", "", "2", "new"), asked("x", "", "2")} {
+		if got := kept.With(number, "new"); !slices.Equal(got, want) || !slices.Equal(kept, asked("x", "", "2")) {
+			t.Errorf("with another thing of number %d: %x, want %x", number, got, want)
+		}
+	}
 }

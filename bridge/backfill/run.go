@@ -42,10 +42,47 @@ func (r Run) Seed(ctx context.Context, p Plan) error {
 		return err
 	}
 	err := r.commit(ctx, r.Group, p, r.asItIs)
-	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.NonEmptyGroup) {
-		return nil // the group has members by now, and so its commits
+	if hasMembers(err) {
+		return nil // by now, and so its commits
 	}
 	return err
+}
+
+// hasMembers reports whether a group refused a commit since only its members may commit.
+func hasMembers(err error) bool {
+	return errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.NonEmptyGroup)
+}
+
+// ErrTakesPart says that a run has processes.
+var ErrTakesPart = errors.New("processes take part in the run")
+
+// Ask has a run that nobody takes part in go on as what it is asked for now: with ErrTakesPart somebody does. How far it
+// is stays as it is.
+func (r Run) Ask(ctx context.Context, asked Asked) error {
+	commits, err := commitsOf(ctx, r.Admin, r.Group)
+	if err != nil {
+		return err
+	}
+	offsets := make(kadm.Offsets)
+	commits.Each(func(c kadm.OffsetResponse) {
+		m, err := frontier.Decode(r.Group, c.Topic, c.Partition, c.At, c.Metadata)
+		if err == nil && m.End != nil { // of a partition that was added since nothing was asked
+			m.Asked = asked
+			c.Metadata = m.Encode(r.Group, c.Topic, c.Partition, c.At, 0)
+			offsets.Add(c.Offset)
+		}
+	})
+	err = coordinated(ctx, func() error {
+		done, err := r.Admin.CommitOffsets(ctx, r.Group, offsets)
+		return cmp.Or(err, done.Error())
+	})
+	switch {
+	case hasMembers(err):
+		return ErrTakesPart
+	case err != nil:
+		return fmt.Errorf("commit what is asked of the run to group %s: %w", r.Group, err)
+	}
+	return nil
 }
 
 func (r Run) commit(ctx context.Context, group string, p Plan, of func(Plan, Range) kadm.Offset) error {

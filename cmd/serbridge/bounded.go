@@ -32,6 +32,7 @@ type boundedRun struct {
 	rate        float64
 	maxInFlight int
 	runID       string
+	newSettings bool          // a run that goes on takes those of this process
 	patience    time.Duration // the run is ended when it has settled nothing for so long; 0: never
 	verbose     bool
 	json        bool
@@ -47,6 +48,8 @@ type boundedRun struct {
 	held     atomic.Bool // by the live group
 }
 
+const newSettingsFlag = "new-settings"
+
 const planWithin = 30 * time.Second
 
 // addFlags defines the flags that every run has.
@@ -55,6 +58,7 @@ func (r *boundedRun) addFlags(f *pflag.FlagSet, patience time.Duration) {
 	f.Float64Var(&r.rate, "rate", 0, "requests per second of the run (default RATE_LIMIT; needed when that is 0)")
 	f.IntVar(&r.maxInFlight, "max-in-flight", 0, "requests of one process at a time (default MAX_IN_FLIGHT)")
 	f.StringVar(&r.runID, "run-id", "", "name of the run, to share or resume it (default: a new one)")
+	f.BoolVar(&r.newSettings, newSettingsFlag, false, "go on with a run that was begun with other mappings or settings: what is left is as it is by now")
 	f.DurationVar(&r.patience, "give-up-after", patience, "end a run that has settled nothing for so long, and leave the rest as it is; 0: never")
 	f.BoolVar(&r.verbose, "verbose", false, "progress of each partition")
 	f.BoolVar(&r.json, "json", false, "JSON lines on standard output: plan, progress, and the ledger at the end")
@@ -71,6 +75,8 @@ func (r *boundedRun) checkFlags() error {
 		return errors.New("--max-in-flight wants a number from 1 to 4096")
 	case r.patience < 0:
 		return errors.New("--give-up-after wants a duration of at least 0")
+	case r.newSettings && r.runID == "":
+		return errors.New("--" + newSettingsFlag + " wants the --run-id of the run that goes on")
 	case r.runID != "" && !runIDPattern.MatchString(r.runID):
 		return errors.New("--run-id wants 1 to 64 letters, digits, '.', '_' and '-'")
 	}
@@ -170,7 +176,7 @@ func (r *boundedRun) commandLine() string {
 				words = append(words, "--"+f.Name, v)
 			}
 		default:
-			if f.Name != "run-id" {
+			if f.Name != "run-id" && f.Name != newSettingsFlag {
 				words = append(words, "--"+f.Name+"="+f.Value.String())
 			}
 		}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +59,99 @@ func TestReplaySharedWithOtherFlagsIsRefused(t *testing.T) {
 	}
 }
 
+// Half of a run made by another mapping, or delivered to another platform, is neither's. Whoever has mended what was wrong
+// and means it may go on, once it is alone, and then the others have to be mended too.
+func TestReplaySharedWithOtherSettingsIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newReplayWorld(t, 60, recently)
+	streams := func(status string) string {
+		path := filepath.Join(t.TempDir(), "streams.yaml")
+		if err := os.WriteFile(path, []byte("- topics: [t]\n  event_status: "+status+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	begun := "t --run-id r1 STREAMS_FILE=" + streams("Closed")
+	mended := "t --run-id r1 EVENT_SOURCE=mended STREAMS_FILE=" + streams("Ignored")
+	ctx, interrupt := context.WithCancel(t.Context())
+	refused := make(chan result, 4)
+	go func() {
+		_ = w.api.Wait(ctx, func(l stellartest.Ledger) bool { return l.Distinct >= 3 })
+		for _, line := range []string{mended, mended + " --new-settings", begun + " STELLAR_URL=http://127.0.0.1:1 RAW_BYTES=0", "t --run-id r1"} {
+			refused <- w.replay(line)
+		}
+		interrupt()
+	}()
+	environ := maps.Clone(w.environ)
+	environ["STREAMS_FILE"] = streams("Closed") // another file that says the same is the same
+	var out bytes.Buffer
+	err := execute(ctx, strings.Fields("replay t --from earliest --include-unsettled --run-id r1 --rate 10"), &program{environ: environ, stdout: &out, stderr: &out})
+	if err == nil {
+		t.Fatal("it was not interrupted")
+	}
+	for _, words := range []string{"STREAMS_FILE, EVENT_SOURCE. ", "end them first", "RAW_BYTES, STELLAR_URL. ", "STREAMS_FILE. "} {
+		if got := <-refused; got.code == exitDone || !strings.Contains(got.stderr, words) || words != "end them first" && !strings.Contains(got.stderr, "--new-settings") {
+			t.Errorf("want %s: %+v", words, got)
+		}
+	}
+	before := w.api.Ledger().Distinct
+	for line, words := range map[string]string{mended: "EVENT_SOURCE. ", mended + " --new-settings --status Closed": "--status. "} {
+		if got := w.replay(line); got.code != exitUsage || !strings.Contains(got.stderr, words) {
+			t.Errorf("want %s: %+v", words, got)
+		}
+	}
+	if got := w.replay(mended + " --new-settings --rate 1000"); got.code != exitDone {
+		t.Fatalf("the rest: %+v", got)
+	}
+	if l := w.api.Ledger(); l.Distinct != 54 || l.Repeats != 0 {
+		t.Errorf("stored %d, %d again", l.Distinct, l.Repeats)
+	}
+	ignored := 0
+	for _, d := range w.api.Documents() {
+		if strings.Contains(string(d.Body), `"event_status":"Ignored"`) {
+			ignored++
+		}
+	}
+	if ignored != 54-before {
+		t.Errorf("%d of %d are as mended", ignored, 54-before)
+	}
+}
+
+// What was mended is asked of everybody from then on.
+func TestRunThatWasMendedRefusesTheFormerSettings(t *testing.T) {
+	t.Parallel()
+	w := newReplayWorld(t, 4, recently)
+	with := func(source string) *boundedRun {
+		r := &boundedRun{name: "replay", flags: pflag.NewFlagSet("", pflag.ContinueOnError), newSettings: source == "mended",
+			pins: append([]pin{{flag: "filter"}}, settingPins...), run: backfill.Run{Admin: w.admin, Group: "live.backfill.r1", ID: "r1"}}
+		r.flags.String("filter", "a", "")
+		r.settings.Transform.EventSource = source
+		return r
+	}
+	first, mended := with("first"), with("mended")
+	plan, err := backfill.Resolve(t.Context(), w.admin, backfill.Request{Topics: []string{"t"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Asked = first.asked()
+	if err := first.run.Seed(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mended.goOn(t.Context(), &plan); err != nil {
+		t.Fatal(err)
+	}
+	kept, _, err := first.run.Read(t.Context(), []string{"t"})
+	if err != nil || kept.Left() != plan.Left() {
+		t.Fatal(kept, err)
+	}
+	if err := first.agree(kept); !errors.Is(err, errOtherwise) || !strings.Contains(err.Error(), "EVENT_SOURCE") {
+		t.Error(err)
+	}
+	if err := mended.agree(kept); err != nil {
+		t.Error(err)
+	}
+}
+
 // Who began a run at the same moment with other flags is found out before the first record: the bounds of one of the two stand.
 func TestReplayBegunTwiceAtATimeIsOneOfThem(t *testing.T) {
 	t.Parallel()
@@ -90,19 +186,22 @@ func TestRedriveSharedWithOtherFlagsIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newRedriveWorld(t, 40)
 	ctx, interrupt := context.WithCancel(t.Context())
-	refused := make(chan result, 4)
+	refused := make(chan result, 5)
 	go func() {
 		_ = w.api.Wait(ctx, func(l stellartest.Ledger) bool { return l.Distinct >= 3 })
 		for _, line := range []string{"--reason missing_field --to topic=detections", "--reason missing_field,invalid_json", "", "0:0 --reason missing_field --include-ambiguous"} {
 			refused <- w.dlq(append([]string{"redrive", "--run-id", "r1"}, strings.Fields(line)...)...)
 		}
+		other := maps.Clone(w.environ)
+		other["ON_UNKNOWN"] = "generic"
+		refused <- runProgram(program{environ: other}, strings.Fields("dlq redrive --run-id r1 --reason missing_field")...)
 		interrupt()
 	}()
 	var out bytes.Buffer
 	if err := execute(ctx, strings.Fields("dlq redrive --rate 8 --reason missing_field --run-id r1"), &program{environ: w.environ, stdout: &out, stderr: &out}); err == nil {
 		t.Fatal("it was not interrupted")
 	}
-	for _, flags := range []string{"--to.", "--reason.", "--reason.", "--include-ambiguous, the letters that are named."} {
+	for _, flags := range []string{"--to.", "--reason.", "--reason.", "--include-ambiguous, the letters that are named.", "ON_UNKNOWN."} {
 		if got := <-refused; got.code != exitUsage || !strings.Contains(got.stderr, "it has another value of "+flags) {
 			t.Errorf("want %s: %+v", flags, got)
 		}

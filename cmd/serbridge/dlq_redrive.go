@@ -29,7 +29,8 @@ then a new letter is at the end of the topic, with dlq.redrives one higher. A le
 times is not sent any more: it is parked. One redrive of a topic runs at a time.
 
 A run is the consumer group DLQ_TOPIC.redrive.RUN-ID. After a crash or an interruption the same command with --run-id
-goes on where it was; several processes with the same --run-id share a run. The rate is the run's own: the platform gets
+goes on where it was; several processes with the same --run-id share a run. Who has other flags, mappings or settings than
+began it is refused; --new-settings goes on with mended ones, once no other process takes part. The rate is the run's own: the platform gets
 up to RATE_LIMIT from the live group and --rate from the redrive. With --yield, the default, the run stops while the live
 group is more than 30 s behind.
 
@@ -81,7 +82,7 @@ func newDLQRedriveCommand(p *program) *cobra.Command {
 		"include-ambiguous", "max-redrives", "event-status", "to"} {
 		r.pins = append(r.pins, pin{flag: name})
 	}
-	r.pins = append(r.pins, pin{})
+	r.pins = append(append(r.pins, pin{}), settingPins...)
 	f := cmd.Flags()
 	r.meant.add(cmd, 0, "letters to redrive, at most; 0: all of the selection")
 	r.addFlags(f, redrivePatience)
@@ -225,7 +226,7 @@ func (r *redrive) plan(ctx context.Context) (*backfill.Plan, error) {
 		return nil, r.explain(asking, err)
 	}
 	if r.resumed = begun; begun {
-		return &plan, r.agree(plan)
+		return r.goOn(asking, &plan)
 	}
 	if plan, err = r.job.Plan(ctx, r.meant.max); err != nil {
 		return nil, r.box.fault("plan redrive", err)

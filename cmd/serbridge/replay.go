@@ -25,7 +25,8 @@ out, since it delivers that itself; --include-unsettled takes it too.
 
 The run is a consumer group of its own, KAFKA_GROUP.backfill.RUN-ID, and keeps its bounds in its
 commits: start the same command with the same --run-id in several places, and they share the run (what means something
-else by it, such as another --filter or --status, is refused);
+else by it, such as another --filter, --status or mapping, is refused; --new-settings goes on with mended
+mappings or other settings, once no other process takes part);
 start it again after a crash or an interruption, and it goes on where it was. Kafka forgets a group
 without members after offsets.retention.minutes (7 days by default), and the run with it.
 
@@ -93,7 +94,8 @@ func newReplayCommand(p *program) *cobra.Command {
 			return r.start(cmd.Context())
 		},
 	}
-	r.pins = []pin{{"filter", false}, {"status", false}, {"skip-delivered", false}, {"include-unsettled", true}, {"limit", true}, {"from", true}, {"to", true}}
+	r.pins = append([]pin{{flag: "filter"}, {flag: "status"}, {flag: "skip-delivered"}, {flag: "include-unsettled", begun: true},
+		{flag: "limit", begun: true}, {flag: "from", begun: true}, {flag: "to", begun: true}}, settingPins...)
 	f := cmd.Flags()
 	r.addFlags(f, replayPatience)
 	f.StringArrayVar(&r.from, "from", nil, "where the range begins")
@@ -202,7 +204,7 @@ func (r *replay) plan(ctx context.Context, from, to backfill.Bound) (*backfill.P
 		return &plan, nil
 	}
 	if begun { // what they arrive as was said then, and records grow old while a run is interrupted
-		return &plan, r.agree(plan)
+		return r.goOn(ctx, &plan)
 	}
 	if err := r.checkStatus(ctx, plan); err != nil {
 		return nil, err

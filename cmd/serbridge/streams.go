@@ -13,6 +13,7 @@ import (
 // streamsFile is STREAMS_FILE: its path, and once it was read, what it says.
 type streamsFile struct {
 	path    string
+	content string
 	streams *format.Streams // nil: nothing
 }
 
@@ -29,6 +30,7 @@ func (f *streamsFile) check() (found problems) {
 	}
 	content, err := os.ReadFile(f.path)
 	if err == nil {
+		f.content = string(content)
 		f.streams, err = format.ReadStreams(f.path, content)
 	}
 	if err != nil {

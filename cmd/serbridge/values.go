@@ -134,6 +134,14 @@ func (z *timeZone) EnvDecode(value string) (err error) {
 	return nil
 }
 
+// name is empty where none is set, which is not the same as UTC.
+func (z timeZone) name() string {
+	if z.Location == nil {
+		return ""
+	}
+	return z.String()
+}
+
 // The functions below return what is wrong with a value and what is allowed, or nothing.
 
 const aloneFault = "a pattern (^…) stands alone: want topic names, or one pattern"

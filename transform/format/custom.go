@@ -83,6 +83,17 @@ func Mappings() []Mapping {
 	return all
 }
 
+// Fingerprint tells the mappings in use from others, that of aella-ser's own fields included.
+func Fingerprint() string { return inUse().fingerprint() }
+
+func (c *catalogue) fingerprint() string {
+	names := []string{aellaSERMapping}
+	for _, m := range c.mappings {
+		names = append(names, m.hashed)
+	}
+	return strings.Join(names, " ")
+}
+
 // RunCases runs the cases of all mappings, or with dir those of its files, and returns how many there are and what differs
 // from what they want, one line each. The error is that of files that cannot be read or compiled.
 func RunCases(dir fs.FS) (cases int, differences []string, err error) {

@@ -55,6 +55,33 @@ func TestOwnMappingsAddReplaceAndExtend(t *testing.T) {
 	}
 }
 
+// Two processes that share a run must find out that one of them has another mapping, whichever it is.
+func TestFingerprintIsOfEveryMapping(t *testing.T) {
+	t.Parallel()
+	of := func(files map[string]string) string {
+		c, err := withCustom(dirOf(files))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.fingerprint()
+	}
+	once, again := of(map[string]string{"acme.yaml": acme}), of(map[string]string{"acme.yaml": acme})
+	if builtIn().fingerprint() != Fingerprint() || once != again {
+		t.Error("the same mappings have two fingerprints")
+	}
+	seen := map[string]string{Fingerprint(): "the built-in ones"}
+	for name, files := range map[string]map[string]string{
+		"added":    {"acme.yaml": acme},
+		"mended":   {"acme.yaml": strings.Replace(acme, "p1: 99", "p1: 98", 1)},
+		"extended": {"falco.yaml": "extends: falco\nsource: falco_lab\n"},
+	} {
+		if same := seen[of(files)]; same != "" {
+			t.Errorf("%s and %s have one fingerprint", name, same)
+		}
+		seen[of(files)] = name
+	}
+}
+
 func TestMistakesInMappingsSayWhere(t *testing.T) {
 	for name, tc := range map[string]struct{ content, want string }{
 		"expression":      {strings.Replace(acme, "r.name", "r.name +", 1), "x.yaml:5:"},
