@@ -102,6 +102,41 @@ var (
 	}
 )
 
+// layoutsOf are the layouts by what the texts that fit them have in common. Trying one that cannot fit is dear: it ends
+// in an error that quotes the text.
+var layoutsOf = func() (all [shapes]struct{ zoned, naked []string }) {
+	for _, layout := range zonedLayouts {
+		fitting := &all[shape(layout)]
+		fitting.zoned = append(fitting.zoned, layout)
+	}
+	for _, layout := range nakedLayouts {
+		fitting := &all[shape(layout)]
+		fitting.naked = append(fitting.naked, layout)
+	}
+	return all
+}()
+
+const (
+	dateThenT = iota
+	dateThenBlank
+	nameFirst // of a day or a month
+	otherShape
+	shapes
+)
+
+// shape is the same for a layout and for every text that fits it. The text has at least 11 bytes.
+func shape(text string) int {
+	switch date, after := text[:len("2006-01-02")], text[len("2006-01-02")]; {
+	case date[0] > '9':
+		return nameFirst
+	case date[4] == '-' && after == 'T':
+		return dateThenT
+	case date[4] == '-' && after == ' ':
+		return dateThenBlank
+	}
+	return otherShape
+}
+
 func (c clock) byLayout(text string) (ms int64, assumed, ok bool) {
 	if len(text) < len("20060102T150405Z") || len(text) > 64 {
 		return 0, false, false
@@ -109,9 +144,12 @@ func (c clock) byLayout(text string) (ms int64, assumed, ok bool) {
 	if text[len("2006-01-02")] == 't' { // RFC 3339 takes small letters as well
 		text = strings.ToUpper(text)
 	}
-	for _, layout := range zonedLayouts {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UnixMilli(), false, true
+	fitting := &layoutsOf[shape(text)]
+	if strings.ContainsAny(text[len("2006-01-02"):], "+-ZU") { // an offset, Z or UTC
+		for _, layout := range fitting.zoned {
+			if t, err := time.Parse(layout, text); err == nil {
+				return t.UnixMilli(), false, true
+			}
 		}
 	}
 	zone := c.zone
@@ -122,7 +160,7 @@ func (c clock) byLayout(text string) (ms int64, assumed, ok bool) {
 	case zone == nil:
 		zone, assumed = time.UTC, true
 	}
-	for _, layout := range nakedLayouts {
+	for _, layout := range fitting.naked {
 		if t, err := time.ParseInLocation(layout, naked, zone); err == nil {
 			return t.UnixMilli(), assumed, true
 		}

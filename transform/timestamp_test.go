@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -105,15 +106,22 @@ func TestTimestampZone(t *testing.T) {
 	}
 }
 
-// FuzzTimestamp: it never panics, what it accepts lies inside the window, and a time that it accepts is the same time
-// when its milliseconds are read again.
+// FuzzTimestamp: it never panics, what it accepts lies inside the window, a time that it accepts is the same time when
+// its milliseconds are read again, and no layout is passed over that fits.
 func FuzzTimestamp(f *testing.F) {
-	for _, s := range []string{"1714567890.5", "133590414901239999", "2024-05-01T12:51:30.1+0200", "May 01 2024 12:51:30 UTC", "1e309", "-0", "Wed May  1 12:51:30 2024"} {
+	for _, s := range []string{"1714567890.5", "2024-05-01T1:51:30Z", "2024-05-01  12:51:30", "wed, 1 MAY 2024 14:51:30 +0200", "may 1 2024 1:51:30", "133590414901239999", "2024-05-01T12:51:30.1+0200", "May 01 2024 12:51:30 UTC", "1e309", "-0", "Wed May  1 12:51:30 2024"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		c := clock{now: testNow}
 		ms, _, ok := c.timestamp(String(s))
+		if text := strings.TrimSpace(s); !ok && len(text) >= len("20060102T150405Z") && len(text) <= 64 {
+			for _, layout := range slices.Concat(zonedLayouts, nakedLayouts) {
+				if at, err := time.Parse(layout, text); err == nil && c.inWindow(at.UnixMilli()) {
+					t.Fatalf("%q fits the layout %q and was not read", s, layout)
+				}
+			}
+		}
 		if !ok {
 			return
 		}
