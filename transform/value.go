@@ -149,9 +149,10 @@ func (v Value) elements() []Member {
 
 // Get returns the member of that name, absent when there is none or when v is no object.
 func (v Value) Get(name string) Value {
-	for _, m := range v.Members() {
-		if m.Name == name {
-			return m.Value
+	members := v.Members()
+	for i := range members { // a copy of each member would cost more than the comparison
+		if members[i].Name == name {
+			return members[i].Value
 		}
 	}
 	return Value{}

@@ -15,8 +15,9 @@ func member(v transform.Value, name string, fold bool) transform.Value {
 	if exact := v.Get(name); !exact.IsAbsent() {
 		return exact
 	}
-	for _, m := range v.Members() {
-		if len(m.Name) == len(name) && strings.EqualFold(m.Name, name) {
+	members := v.Members()
+	for i := range members {
+		if m := &members[i]; len(m.Name) == len(name) && strings.EqualFold(m.Name, name) {
 			return m.Value
 		}
 	}

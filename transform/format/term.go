@@ -61,15 +61,33 @@ func (t *terms) name(name string) term {
 	return variables[name]
 }
 
+// selection is a.b.c, as one term: most expressions are no more than that.
 func (t *terms) selection(e ast.SelectExpr) term {
-	of, name, fold := t.of(e.Operand()), e.FieldName(), t.fold
-	switch {
-	case of == nil:
-		return nil
-	case e.IsTestOnly():
+	if e.IsTestOnly() {
+		of, name, fold := t.of(e.Operand()), e.FieldName(), t.fold
+		if of == nil {
+			return nil
+		}
 		return func(s *scope) transform.Value { return transform.Bool(!member(of(s), name, fold).IsAbsent()) }
 	}
-	return func(s *scope) transform.Value { return member(of(s), name, fold) }
+	path := []string{e.FieldName()}
+	operand := e.Operand()
+	for operand.Kind() == ast.SelectKind && !operand.AsSelect().IsTestOnly() {
+		path = append(path, operand.AsSelect().FieldName())
+		operand = operand.AsSelect().Operand()
+	}
+	slices.Reverse(path)
+	of, fold := t.of(operand), t.fold
+	if of == nil {
+		return nil
+	}
+	return func(s *scope) transform.Value {
+		v := of(s)
+		for _, name := range path {
+			v = member(v, name, fold)
+		}
+		return v
+	}
 }
 
 func (t *terms) list(elements []ast.Expr) term {
