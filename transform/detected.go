@@ -10,7 +10,7 @@ const maxPairs = 100
 func (b *builder) detected() (names, values []string) {
 	b.text(detectedFieldField)
 	b.text(detectedValueField)
-	if v := b.sent[detectedValueField]; !v.IsAbsent() && isPlaceholder(v.text) {
+	if v := b.sent[detectedValueField]; !v.IsAbsent() && isPlaceholder(v.text()) {
 		b.sent[detectedFieldField], b.sent[detectedValueField] = Value{}, Value{}
 	}
 	names, values = b.pairs()
@@ -23,7 +23,7 @@ func (b *builder) detected() (names, values []string) {
 		b.sent[detectedFieldsField], b.sent[detectedValuesField] = texts(names), texts(values)
 	}
 	if name, value := b.sent[detectedFieldField], b.sent[detectedValueField]; !name.IsAbsent() && !value.IsAbsent() {
-		names, values = append([]string{name.text}, names...), append([]string{value.text}, values...)
+		names, values = append([]string{name.text()}, names...), append([]string{value.text()}, values...)
 	}
 	return names, values
 }
@@ -67,9 +67,9 @@ func list(v Value) (out []string, ok bool) {
 }
 
 func texts(list []string) Value {
-	v := Value{kind: jsontext.KindBeginArray, members: make([]Member, len(list))}
+	elements := make([]Member, len(list))
 	for i, s := range list {
-		v.members[i].Value = String(s)
+		elements[i].Value = String(s)
 	}
-	return v
+	return compoundValue(jsontext.KindBeginArray, elements)
 }

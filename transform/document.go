@@ -301,7 +301,7 @@ func (b *builder) incomingCustom() (beside, inside, leftover []Member) {
 		}
 		return nil, nil, nil
 	}
-	for _, m := range v.members {
+	for _, m := range v.members() {
 		switch {
 		case m.Value.IsAbsent():
 		case m.Name == b.settings.Namespace && m.Value.IsObject():
@@ -325,7 +325,7 @@ func (b *builder) ourNamespace(v Value) (inside, clash []Member) {
 	for _, m := range b.d.Rest {
 		rest[m.Name] = true
 	}
-	for _, m := range v.members {
+	for _, m := range v.members() {
 		switch {
 		case m.Value.IsAbsent():
 		case b.isTaken(m), rest[m.Name]:

@@ -135,13 +135,13 @@ func (r *reader) value(depth int) (Value, error) {
 			return Value{}, errTooDeep
 		}
 		members, err := r.members(kind, depth)
-		return Value{kind: kind, members: members}, err
+		return compoundValue(kind, members), err
 	case jsontext.KindString:
 		text, err := r.string()
-		return Value{kind: kind, text: text}, err
+		return scalarValue(kind, text), err
 	case jsontext.KindNumber:
 		raw, err := r.dec.ReadValue()
-		return Value{kind: kind, text: r.cut(len(raw))}, err
+		return scalarValue(kind, r.cut(len(raw))), err
 	default: // a literal, or the error that Peek found
 		_, err := r.dec.ReadToken()
 		return Value{kind: kind}, err
