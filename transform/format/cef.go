@@ -30,24 +30,24 @@ func parseCEF(line string) (transform.Value, *transform.Reject) {
 
 // splitHeader cuts n parts off, each ended by a bar. A backslash takes the bar or backslash behind it as it is.
 func splitHeader(s string, n int) (parts []string, rest string, ok bool) {
-	var part strings.Builder
+	parts = make([]string, 0, n)
+	from := 0
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s) && (s[i+1] == '|' || s[i+1] == '\\'):
+		switch s[i] {
+		case '\\':
 			i++
-			part.WriteByte(s[i])
-		case c == '|':
-			parts = append(parts, part.String())
-			part.Reset()
+		case '|':
+			parts = append(parts, unescape(s[from:i], headerEscapes))
+			from = i + 1
 			if len(parts) == n {
-				return parts, s[i+1:], true
+				return parts, s[from:], true
 			}
-		default:
-			part.WriteByte(c)
 		}
 	}
 	return nil, "", false
 }
+
+var headerEscapes = strings.NewReplacer(`\\`, `\`, `\|`, `|`)
 
 // extensionFields reads key=value pairs. Values hold blanks, so that a value ends where the next key starts, which is a
 // word behind a blank and before an equals sign without a backslash.
@@ -67,12 +67,12 @@ func extensionFields(s string) *fieldsOf {
 			continue
 		}
 		if key != "" {
-			f.set(key, transform.String(unescapeExtension(strings.TrimSpace(s[from:start]))))
+			f.set(key, transform.String(unescape(strings.TrimSpace(s[from:start]), extensionEscapes)))
 		}
 		key, from = s[start:i], i+1
 	}
 	if key != "" {
-		f.set(key, transform.String(unescapeExtension(strings.TrimSpace(s[from:]))))
+		f.set(key, transform.String(unescape(strings.TrimSpace(s[from:]), extensionEscapes)))
 	}
 	return f
 }
@@ -95,11 +95,11 @@ func isKeyByte(c byte) bool {
 
 var extensionEscapes = strings.NewReplacer(`\\`, `\`, `\=`, `=`, `\n`, "\n", `\r`, "\r", `\|`, `|`)
 
-func unescapeExtension(s string) string {
+func unescape(s string, escapes *strings.Replacer) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
-	return extensionEscapes.Replace(s)
+	return escapes.Replace(s)
 }
 
 // labels pairs cs1Label=Rule with cs1=…, wherever in the line both stand.
@@ -107,8 +107,11 @@ func labels(fields *fieldsOf) transform.Value {
 	named := new(fieldsOf)
 	for _, m := range fields.members {
 		field, isLabel := strings.CutSuffix(m.Name, "Label")
-		at, found := fields.at[field]
-		if name, _ := m.Value.Text(); isLabel && found && name != "" {
+		if !isLabel {
+			continue
+		}
+		at := fields.index(field)
+		if name, _ := m.Value.Text(); at >= 0 && name != "" {
 			named.set(name, fields.members[at].Value)
 		}
 	}

@@ -149,7 +149,7 @@ func quotedPairs(_ bool, args ...transform.Value) transform.Value {
 			break
 		}
 		s = rest
-		if i, again := f.at[name]; again {
+		if i := f.index(name); i >= 0 {
 			f.members[i].Value = withElement(f.members[i].Value, v)
 			continue
 		}

@@ -2,6 +2,7 @@ package format
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"serbridge/transform"
@@ -60,10 +61,23 @@ func textLine(line string, settings *transform.Settings) leaf {
 	return l
 }
 
-var (
-	textStart   = regexp.MustCompile(`(?:^|[\s:])(?:(CEF:\d)|(LEEF:\d))`)
-	syslogStart = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\dT\S+ )`)
-)
+var syslogStart = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d |\d{4}-\d\d-\d\dT\S+ )`)
+
+// textStart returns where mark and a digit stand, at the start or behind a blank or colon; -1: nowhere.
+func textStart(head, mark string) int {
+	for from := 0; ; {
+		at := strings.Index(head[from:], mark)
+		if at < 0 {
+			return -1
+		}
+		at += from
+		from = at + len(mark)
+		isStart := at == 0 || strings.IndexByte(" \t\n\f\r:", head[at-1]) >= 0
+		if isStart && from < len(head) && '0' <= head[from] && head[from] <= '9' {
+			return at
+		}
+	}
+}
 
 // recordStart finds where the record starts behind a syslog header, and its kind: C, L or { for JSON. start is -1 when
 // there is none.
@@ -72,11 +86,12 @@ func recordStart(line string) (start int, kind byte) {
 	if end := strings.IndexByte(head, '\n'); end >= 0 {
 		head = head[:end]
 	}
-	if at := textStart.FindStringSubmatchIndex(head); at != nil {
-		if at[2] >= 0 {
-			return at[2], 'C'
-		}
-		return at[4], 'L'
+	cef, leef := textStart(head, "CEF:"), textStart(head, "LEEF:")
+	if cef >= 0 && (leef < 0 || cef < leef) {
+		return cef, 'C'
+	}
+	if leef >= 0 {
+		return leef, 'L'
 	}
 	if !syslogStart.MatchString(head) {
 		return -1, 0
@@ -109,19 +124,35 @@ func syslogHeader(head string) transform.Value {
 // fieldsOf builds an object whose names may come again: the last stands.
 type fieldsOf struct {
 	members []transform.Member
-	at      map[string]int
+	byName  map[string]int // of many members
+}
+
+// index returns where the member of that name is; -1: there is none.
+func (f *fieldsOf) index(name string) int {
+	if f.byName == nil {
+		return slices.IndexFunc(f.members, func(m transform.Member) bool { return m.Name == name })
+	}
+	if i, ok := f.byName[name]; ok {
+		return i
+	}
+	return -1
 }
 
 func (f *fieldsOf) set(name string, v transform.Value) {
-	if f.at == nil {
-		f.at = make(map[string]int)
-	}
-	if i, again := f.at[name]; again {
+	if i := f.index(name); i >= 0 {
 		f.members[i].Value = v
 		return
 	}
-	f.at[name] = len(f.members)
 	f.members = append(f.members, transform.Member{Name: name, Value: v})
+	switch n := len(f.members); {
+	case f.byName != nil:
+		f.byName[name] = n - 1
+	case n > fewNames:
+		f.byName = make(map[string]int, 2*n)
+		for i := range f.members {
+			f.byName[f.members[i].Name] = i
+		}
+	}
 }
 
 func (f *fieldsOf) value() transform.Value { return transform.Object(f.members...) }

@@ -26,6 +26,9 @@ func zone(name string) (*time.Location, bool) {
 	if hours, ok := zoneHours[strings.ToUpper(name)]; ok {
 		return time.FixedZone("", int(hours*3600)), true
 	}
+	if name == "" || name[0] != '+' && name[0] != '-' {
+		return nil, false
+	}
 	for _, layout := range []string{"-07:00", "-0700", "-07"} {
 		if t, err := time.Parse(layout, name); err == nil {
 			_, offset := t.Zone()
