@@ -147,11 +147,19 @@ func (d *Document) fitted(limit int) (*Document, *Reject) {
 		"%d bytes with the vendor's fields alone; MAX_DOCUMENT_BYTES allows %d", len(d.Bare().encoded), limit)}
 }
 
-// buffers are where documents grow before they are copied out at their exact size.
+// buffers are where documents grow before they are copied out at their exact size, and what else is a text of a record.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // usualBytes is the largest buffer that is kept.
 const usualBytes = 64 << 10
+
+// keepBuffer takes a buffer back as it has grown.
+func keepBuffer(buffer *[]byte, grown []byte) {
+	if cap(grown) <= usualBytes {
+		*buffer = grown
+		buffers.Put(buffer)
+	}
+}
 
 // document puts together what the builder has gathered.
 func (b *builder) document(part int) *Document {
@@ -159,16 +167,14 @@ func (b *builder) document(part int) *Document {
 		flat:        b.settings.CustomFields == "flat",
 		format:      b.d.Format,
 		mapping:     b.d.Mapping,
-		dedupKey:    b.dedupKey(part),
 		deliveryKey: DeliveryKey(b.in, part),
 	}
 	buffer := buffers.Get().(*[]byte)
-	dst := b.encode((*buffer)[:0], d)
+	identity := b.identity(keyText((*buffer)[:0]), part)
+	d.dedupKey = identity.sum()
+	dst := b.encode(identity[:0], d)
 	d.encoded = bytes.Clone(dst)
-	if cap(dst) <= usualBytes {
-		*buffer = dst
-		buffers.Put(buffer)
-	}
+	keepBuffer(buffer, dst)
 	return d
 }
 

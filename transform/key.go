@@ -56,17 +56,16 @@ func DeliveryKey(in *Input, part int) string {
 	return text.add(in.ReplayID).sum()
 }
 
-// dedupKey hashes the identity that the mapping found. A detection with neither an id nor a time of its own has nothing
-// that tells it from the next one of its name: there it is the record's bytes and the part.
-func (b *builder) dedupKey(part int) string {
-	text := make(keyText, 0, usualKey)
+// identity appends what dedup_key hashes: the identity that the mapping found. A detection with neither an id nor a time of
+// its own has nothing that tells it from the next one of its name: there it is the record's bytes and the part.
+func (b *builder) identity(text keyText, part int) keyText {
 	text = text.add(dedupRule).add(b.d.Format)
 	timeless := (b.flags[timeFromKafka] || b.flags[timeFromClock]) && !b.d.Identified
 	if len(b.d.Identity) == 0 || timeless && b.value(origIDField).IsAbsent() {
-		return text.add("record").add(b.nativeText()).add(strconv.Itoa(part)).sum()
+		return text.add("record").add(b.nativeText()).add(strconv.Itoa(part))
 	}
 	for _, v := range b.d.Identity {
 		text = text.addValue(v)
 	}
-	return text.sum()
+	return text
 }

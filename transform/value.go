@@ -156,12 +156,17 @@ func (v Value) Index(i int) Value {
 }
 
 // JSON returns v as JSON text.
-func (v Value) JSON() string { return string(v.appendTo(nil)) }
+func (v Value) JSON() string {
+	buffer := buffers.Get().(*[]byte)
+	text := v.appendTo((*buffer)[:0])
+	defer keepBuffer(buffer, text)
+	return string(text)
+}
 
 // Canonical returns v with the members of every object in the order of their names, so that what differs in that order
 // alone has one JSON text.
 func (v Value) Canonical() Value {
-	if v.Len() == 0 {
+	if v.isCanonical() {
 		return v
 	}
 	sorted := make([]Member, v.Len())
@@ -172,6 +177,16 @@ func (v Value) Canonical() Value {
 		slices.SortStableFunc(sorted, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return compoundValue(v.kind, sorted)
+}
+
+func (v Value) isCanonical() bool {
+	members := v.members()
+	for i := range members {
+		if v.IsObject() && i > 0 && members[i].Name < members[i-1].Name || !members[i].Value.isCanonical() {
+			return false
+		}
+	}
+	return true
 }
 
 // elements returns the elements of an array, each a Member without a name, or nil.
