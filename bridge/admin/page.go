@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,17 +14,11 @@ import (
 	"time"
 )
 
-//go:embed page.html
-var pageHTML string
-
 //go:embed page.css
 var pageCSS string
 
-var (
-	pageTemplate = template.Must(template.New("page").Parse(pageHTML))
-	// pagePolicy lets the page have its own style and nothing else: by its hash, so that no other can be slipped in.
-	pagePolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-" + hash(pageCSS) + "'"
-)
+// pagePolicy lets the page have its own style and nothing else: by its hash, so that no other can be slipped in.
+var pagePolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-" + hash(pageCSS) + "'"
 
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
@@ -37,7 +30,6 @@ const mostRows = 200
 
 // view is what the page shows, in words.
 type view struct {
-	Style      template.CSS
 	At         string
 	Verdict    string
 	Troubles   []troubleRow
@@ -71,7 +63,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	var body bytes.Buffer // first: what fails half-way must not look like a page
-	if err := pageTemplate.Execute(&body, s.view(f, time.Now())); err != nil {
+	if err := markup(s.view(f, time.Now())).Render(&body); err != nil {
 		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
 		s.cfg.Logger.Error("admin page", "error", err)
 		return
@@ -83,7 +75,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) view(f figures, now time.Time) view {
 	past := append(s.history.all(), sampleOf(f, now))
-	v := view{Style: template.CSS(pageCSS), At: now.UTC().Format("2006-01-02 15:04:05 UTC"), Jumps: jumps(f), Figures: nowFigures(f, past), Charts: charts(past)}
+	v := view{At: now.UTC().Format("2006-01-02 15:04:05 UTC"), Jumps: jumps(f), Figures: nowFigures(f, past), Charts: charts(past)}
 	for _, r := range s.cfg.Health.notReady() {
 		v.Troubles = append(v.Troubles, troubleRow{oneLine(s.cfg.Redactor.Redact(r.Text)), clock(r.Since)})
 	}
