@@ -97,32 +97,6 @@ func normal(v any) (out any) {
 	return out
 }
 
-// An alert whose runbook is not there sends somebody to nowhere at night.
-func TestEveryAlertHasARunbook(t *testing.T) {
-	rules, err := os.ReadFile("../../helm/serbridge/files/rules/serbridge.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme, err := os.ReadFile("../../helm/serbridge/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	alerts := 0
-	for line := range strings.Lines(string(rules)) {
-		name, is := strings.CutPrefix(strings.TrimSpace(line), "- alert: ")
-		if !is {
-			continue
-		}
-		alerts++
-		if !strings.Contains(string(readme), "\n### "+name+"\n") {
-			t.Errorf("the chart's README has no section %s", name)
-		}
-	}
-	if alerts == 0 {
-		t.Error("no alerts were found")
-	}
-}
-
 var metricNames = regexp.MustCompile(`serbridge_[a-z_]+`)
 
 // An alert or a panel on a metric that nobody writes is silent for ever.
