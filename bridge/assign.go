@@ -140,6 +140,9 @@ func (b *Bridge) assigned(ctx context.Context, cl *kgo.Client, gained map[string
 		}
 	}
 	b.mu.Unlock()
+	for topic := range gained {
+		b.metrics.expect(topic)
+	}
 	b.sayBrakes(gained)
 	if len(gained) > 0 {
 		// A pause of an earlier assignment would starve the partition for ever.

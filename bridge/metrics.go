@@ -84,19 +84,9 @@ func (m *metrics) register(r prometheus.Registerer) error {
 			return err
 		}
 	}
-	for _, topic := range m.b.cfg.Topics { // a counter that is not there cannot raise an alarm
-		if m.b.pattern != nil {
-			break
-		}
-		m.received.WithLabelValues(topic)
-		for _, reason := range transform.Reasons() {
-			m.letters.WithLabelValues(topic, string(reason))
-		}
-		for _, reason := range deadletter.Reasons() {
-			m.letters.WithLabelValues(topic, reason)
-		}
-		for _, reason := range transform.SkipReasons() {
-			m.skips.WithLabelValues(topic, string(reason))
+	if m.b.pattern == nil { // else they are known when they are assigned
+		for _, topic := range m.b.cfg.Topics {
+			m.expect(topic)
 		}
 	}
 	for _, result := range []string{"found", "absent", "failed"} {
@@ -106,6 +96,21 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		m.mapsIgnored.WithLabelValues(string(cause))
 	}
 	return nil
+}
+
+// expect makes the counters of a topic: one that is not there cannot raise an alarm.
+func (m *metrics) expect(topic string) {
+	m.received.WithLabelValues(topic)
+	m.lostToRetention.WithLabelValues(topic)
+	for _, reason := range transform.Reasons() {
+		m.letters.WithLabelValues(topic, string(reason))
+	}
+	for _, reason := range deadletter.Reasons() {
+		m.letters.WithLabelValues(topic, reason)
+	}
+	for _, reason := range transform.SkipReasons() {
+		m.skips.WithLabelValues(topic, string(reason))
+	}
 }
 
 func (m *metrics) skip(r *record, reason transform.SkipReason) {

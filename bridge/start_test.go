@@ -279,6 +279,33 @@ func TestPatternTakesLaterTopicsFromTheirBeginningAndNeverOurOwn(t *testing.T) {
 	}
 }
 
+// An alert that compares a counter with 0, or asks how much it grew, is silent as long as the counter is not there.
+func TestTopicOfAPatternHasItsCountersBeforeAnythingIsCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, worldConfig{topics: []string{"serbridge.a"}})
+		m := w.start(func(c *bridge.Config) { c.Topics = []string{`^serbridge\..*`} })
+		time.Sleep(time.Minute)
+		families, err := m.prom.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := make(map[string]bool)
+		for _, family := range families {
+			for _, series := range family.GetMetric() {
+				for _, l := range series.GetLabel() {
+					there[family.GetName()] = there[family.GetName()] || l.GetName() == "topic" && l.GetValue() == "serbridge.a"
+				}
+			}
+		}
+		for _, name := range []string{"records_received_total", "skipped_total", "dead_letters_total", "lost_to_retention_total"} {
+			if !there["serbridge_"+name] {
+				t.Errorf("no series of %s for the topic", name)
+			}
+		}
+	})
+}
+
 // Lag as Kafka counts it and what is left to do are not the same above a stuck record: who scales by the first adds members
 // that find nothing to do.
 func TestMetricsTellLagFromBacklog(t *testing.T) {
