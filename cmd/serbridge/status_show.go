@@ -54,6 +54,7 @@ func (st *standing) text() string {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%.4g\t%s\t%s\n", escape(p.String()), escape(dash(p.Member)), base, p.SettledAbove, p.Backlog, p.Settled, oldest, left)
 	}
 	_ = w.Flush() // into memory
+	st.writePods(&b)
 	if st.MaxRepeats > 0 {
 		fmt.Fprintf(&b, "a crash of one member repeats at most %s (MAX_REPEATS; a record of several counts whole)\n", count(st.MaxRepeats, "document"))
 	}
@@ -61,4 +62,24 @@ func (st *standing) text() string {
 		fmt.Fprintf(&b, "remark: %s\n", oneLine(r))
 	}
 	return b.String()
+}
+
+// writePods says who was asked: what is not well with one is among the findings.
+func (st *standing) writePods(b *strings.Builder) {
+	if len(st.Pods) == 0 {
+		return
+	}
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "POD\tREADY\tREPEATS IF KILLED")
+	for _, p := range st.Pods {
+		ready, repeats := "no", "-"
+		if p.Ready {
+			ready = "yes"
+		}
+		if p.Exposure != nil {
+			repeats = strconv.FormatFloat(*p.Exposure, 'f', -1, 64)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", escape(p.Address), ready, repeats)
+	}
+	_ = w.Flush() // into memory
 }

@@ -189,7 +189,7 @@ func TestStatusSaysWhyAPodDoesNotDeliver(t *testing.T) {
 	health.NotReady("gate", "gate closed: 401 from the platform")
 	w.produceAt(1, []byte("x"), time.Now().Add(-time.Hour))
 	got := w.command("status --over 200ms --pods 127.0.0.1:1," + pod.Addr())
-	for _, want := range []string{"1 of 2 pods: gate closed: 401 from the platform", "100 % of t skipped or dead-lettered since", "was 3 %", "pod 127.0.0.1:1 does not answer"} {
+	for _, want := range []string{"1 of 2 pods: gate closed: 401 from the platform", "100 % of t skipped or dead-lettered since", "was 3 %", "pod 127.0.0.1:1 does not answer", "\n" + pod.Addr() + "  no     "} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("no %q in %s", want, got.stdout)
 		}
