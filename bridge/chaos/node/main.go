@@ -1,15 +1,17 @@
 // Node is the world around serbridge in a test on a real Kubernetes node: an embedded broker, the API simulator and a
 // source of records in one process, for one pod. It listens at the pod's address, which the broker gives to its clients.
 //
-//	:9092  the broker, with the topic detections
-//	:8088  the simulator of the API and, under /world/:
-//	         POST /world/produce?records=N&rate=PER_SECOND   produces in the background
+//	:9092  the broker, with the topic detections; in plain text, and by TLS for clients with a certificate
+//	:8088  the simulator of the API, in plain text and by TLS, and, under /world/:
+//	         POST /world/produce?records=N&rate=PER_SECOND   produces in the background; with &value=TEXT that, no detections
 //	         POST /world/credentials?key=KEY                 another API key, and no token is good any more
+//	         POST /world/authority                           another certificate authority, and a Secret for its clients
 //	         GET  /world/account                             what was produced, committed and stored, as JSON
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,19 +57,22 @@ func main() {
 }
 
 func run(ctx context.Context, ip string) error {
+	a := &authority{ip: ip, open: make(map[net.Conn]struct{})}
 	listen := func(network, address string) (net.Listener, error) {
 		_, port, err := net.SplitHostPort(address)
 		if err != nil {
 			return nil, err
 		}
-		return net.Listen(network, net.JoinHostPort(ip, port))
+		l, err := net.Listen(network, net.JoinHostPort(ip, port))
+		return listener{l, a, tls.RequireAndVerifyClientCert}, err
 	}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(listen), kfake.SeedTopics(partitions, topic))
 	if err != nil {
 		return fmt.Errorf("start broker: %w", err)
 	}
 	defer cluster.Close()
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DefaultProduceTopic(topic))
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DefaultProduceTopic(topic),
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner())) // every member has something to do
 	if err != nil {
 		return fmt.Errorf("make client: %w", err)
 	}
@@ -77,11 +82,16 @@ func run(ctx context.Context, ip string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /world/produce", w.produce)
 	mux.HandleFunc("POST /world/credentials", w.credentials)
+	mux.HandleFunc("POST /world/authority", a.renew)
 	mux.HandleFunc("GET /world/account", w.account)
 	mux.Handle("/", w.simulator)
-	server := &http.Server{Addr: net.JoinHostPort(ip, "8088"), Handler: mux, ReadHeaderTimeout: time.Minute}
+	api, err := net.Listen("tcp", net.JoinHostPort(ip, "8088"))
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(listener{api, a, tls.NoClientCert}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
@@ -94,12 +104,12 @@ func (w *world) produce(out http.ResponseWriter, r *http.Request) {
 		http.Error(out, "records and rate want numbers", http.StatusBadRequest)
 		return
 	}
-	go w.load(n, time.Second/time.Duration(rate)) // ends by itself, or with the process
+	go w.load(n, time.Second/time.Duration(rate), r.FormValue("value")) // ends by itself, or with the process
 	out.WriteHeader(http.StatusAccepted)
 }
 
-// load produces n records, one each pause.
-func (w *world) load(n int, pause time.Duration) {
+// load produces n records, one each pause: detections, or that value.
+func (w *world) load(n int, pause time.Duration, given string) {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for range n {
@@ -108,13 +118,20 @@ func (w *world) load(n int, pause time.Duration) {
 		case <-w.ctx.Done():
 			return
 		}
-		value := fmt.Appendf(nil, `{"event_name":"node test","event_source":"node","event_status":"New","timestamp":%d,"severity":50}`, time.Now().UnixMilli())
+		value := []byte(given)
+		if given == "" {
+			value = detection(time.Now())
+		}
 		w.client.Produce(w.ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
 			if err == nil {
 				w.produced.Add(1)
 			}
 		})
 	}
+}
+
+func detection(now time.Time) []byte {
+	return fmt.Appendf(nil, `{"event_name":"node test","event_source":"node","event_status":"New","timestamp":%d,"severity":50}`, now.UnixMilli())
 }
 
 func (w *world) credentials(out http.ResponseWriter, r *http.Request) {
