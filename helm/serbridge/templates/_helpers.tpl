@@ -81,6 +81,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- $_ := set $env "STELLAR_USER_FILE" (printf "%s/stellar-user" $dir) -}}
 {{- end -}}
 {{- if .Values.stellar.ca.existingSecret }}{{ $_ := set $env "STELLAR_CA_FILE" (printf "%s/stellar-ca.crt" $dir) }}{{ end -}}
+{{- if .Values.streams }}{{ $_ := set $env "STREAMS_FILE" "/run/serbridge/streams/streams.yaml" }}{{ end -}}
 {{- if .Values.mappings }}{{ $_ := set $env "MAPPING_DIR" "/run/serbridge/mappings" }}{{ end -}}
 {{- $tls := .Values.kafka.tls -}}
 {{- if $tls.enabled -}}

@@ -12,7 +12,7 @@ metadata:
     {{- with $v.commonLabels }}{{ include "serbridge.strings" . | trim | nindent 4 }}{{ end }}
     {{- with $v.podLabels }}{{ include "serbridge.strings" . | trim | nindent 4 }}{{ end }}
   annotations:
-    checksum/config: {{ toJson $v.mappings | sha256sum }}
+    checksum/config: {{ list $v.mappings $v.streams | toJson | sha256sum }}
     {{- with $v.podAnnotations }}{{ include "serbridge.strings" . | trim | nindent 4 }}{{ end }}
 spec:
   {{- with .restart }}
@@ -109,6 +109,11 @@ spec:
           mountPath: /run/serbridge/mappings
           readOnly: true
         {{- end }}
+        {{- if $v.streams }}
+        - name: streams
+          mountPath: /run/serbridge/streams
+          readOnly: true
+        {{- end }}
         {{- with $v.extraVolumeMounts }}
         {{- tpl (toYaml .) $root | nindent 8 }}
         {{- end }}
@@ -130,6 +135,11 @@ spec:
     - name: mappings
       configMap:
         name: {{ include "serbridge.fullname" $root }}-mappings
+    {{- end }}
+    {{- if $v.streams }}
+    - name: streams
+      configMap:
+        name: {{ include "serbridge.fullname" $root }}-streams
     {{- end }}
     {{- with $v.extraVolumes }}
     {{- tpl (toYaml .) $root | nindent 4 }}
