@@ -70,6 +70,8 @@ func (r row) schema() map[string]any {
 	case r.field.Type == sizeType:
 		s["type"] = []string{"string", "integer"}
 		s["pattern"] = `^[0-9]+ ?(B|Ki|KiB|Mi|MiB|Gi|GiB)?$`
+	case strings.HasSuffix(r.name, "_URL"), strings.HasSuffix(r.name, "_ENDPOINT"):
+		s["pattern"] = `^(https?://[^/@\s]+(/\S*)?)?$` // one with a password would be shown by helm get all
 	case kind == reflect.Bool:
 		s["type"] = "boolean"
 	case kind == reflect.Int, kind == reflect.Float64:

@@ -22,8 +22,11 @@
 {{- if and (not $tls.enabled) (or $tls.ca.existingSecret $tls.certificate.existingSecret (eq $sasl.mechanism "AWS_MSK_IAM")) -}}
 {{- $bad = append $bad "kafka.tls.enabled: set it to true, since kafka.tls names certificates or AWS_MSK_IAM wants it" -}}
 {{- end -}}
-{{- if and (le (int $v.drainSeconds) 20) (not (index $v.settings "STELLAR_TIMEOUT")) -}}
-{{- $bad = append $bad "drainSeconds: more than 20, or a shorter settings.STELLAR_TIMEOUT: a request that outlasts the drain is sent twice" -}}
+{{- /* Go's durations are added to a day only to be read. */ -}}
+{{- $day := toDate "2006-01-02" "2000-01-01" -}}
+{{- $request := sub ($day | dateModify (index $v.settings "STELLAR_TIMEOUT" | default "20s") | unixEpoch) ($day | unixEpoch) -}}
+{{- if le (int64 $v.drainSeconds) $request -}}
+{{- $bad = append $bad (printf "drainSeconds: more than settings.STELLAR_TIMEOUT (%d s), or that shorter: a request that outlasts the drain is sent twice" $request) -}}
 {{- end -}}
 {{- if and (or $v.schemaRegistry.existingSecret $v.schemaRegistry.ca.existingSecret) (not (index $v.settings "SCHEMA_REGISTRY_URL")) -}}
 {{- $bad = append $bad "schemaRegistry: has no meaning without settings.SCHEMA_REGISTRY_URL" -}}
@@ -32,9 +35,21 @@
 {{- $bad = append $bad "traces.existingSecret: has no meaning without settings.OTEL_EXPORTER_OTLP_ENDPOINT" -}}
 {{- end -}}
 {{- $own := include "serbridge.ownSettings" . | fromJson -}}
+{{- range $name, $_ := $v.settings -}}
+{{- if hasKey $own $name }}{{ $bad = append $bad (printf "settings.%s: is made by the chart's own values" $name) }}{{ end -}}
+{{- end -}}
 {{- range $e := $v.extraEnv -}}
 {{- if or (hasKey $own $e.name) (hasKey $v.settings $e.name) -}}
 {{- $bad = append $bad (printf "extraEnv: %s is made by the chart's own values" $e.name) -}}
+{{- end -}}
+{{- $value := toString ($e.value | default "") -}}
+{{- if and $value (or (regexMatch "(PASSWORD|SECRET|API_KEY|ACCESS_KEY|TOKEN|HEADERS)$" $e.name) (regexMatch "://[^/@]*@" $value)) -}}
+{{- $bad = append $bad (printf "extraEnv: the value of %s would be shown by helm get all: take it from a Secret, by valueFrom" $e.name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if or (hasKey $v.commonLabels $name) (hasKey $v.podLabels $name) -}}
+{{- $bad = append $bad (printf "commonLabels, podLabels: %s is the chart's own, by which it selects its pods" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if $v.keda.enabled -}}
@@ -58,6 +73,16 @@
 {{- end -}}
 {{- range $job := concat $v.jobs $v.cronJobs -}}
 {{- if gt (len $job.name) 20 }}{{ $bad = append $bad (printf "jobs: the name %s is longer than 20 letters" $job.name) }}{{ end -}}
+{{- end -}}
+{{- $seen := dict -}}
+{{- range $job := $v.cronJobs -}}
+{{- if hasKey $seen $job.name }}{{ $bad = append $bad (printf "cronJobs: the name %s is there twice" $job.name) }}{{ end -}}
+{{- $_ := set $seen $job.name true -}}
+{{- end -}}
+{{- $seen = dict -}}
+{{- range $job := $v.jobs -}}
+{{- if hasKey $seen $job.name }}{{ $bad = append $bad (printf "jobs: the name %s is there twice" $job.name) }}{{ end -}}
+{{- $_ := set $seen $job.name true -}}
 {{- end -}}
 {{- if $bad -}}
 {{- fail (printf "\n\nserbridge cannot be installed with these values:\n  - %s\n" (join "\n  - " $bad)) -}}
