@@ -256,7 +256,7 @@ func (w *world) proveCut(ctx context.Context, rng *rand.Rand) error {
 		if err := w.produce(ctx, each); err != nil {
 			return err
 		}
-		if err := w.stored(ctx, w.api.Ledger().Distinct+each/10+rng.IntN(each/2)); err != nil {
+		if err := w.stored(ctx, min(w.api.Ledger().Distinct+each/10+rng.IntN(each/2), w.storable()-each/10)); err != nil {
 			return err
 		}
 		before, m := w.api.Ledger().Repeats, w.members[rng.IntN(len(w.members))]
