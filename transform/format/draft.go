@@ -2,6 +2,7 @@ package format
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"serbridge/transform"
@@ -28,7 +29,8 @@ func Draft(name string, in transform.Input) (string, error) {
 	fmt.Fprintf(&out, "title: %s alert\nschema: where the source describes it\nfold: true\n", name)
 	out.WriteString("# what no other record of your topics has; a value instead of !present is the better sign\nrecognise:\n")
 	fmt.Fprintf(&out, "  - {%s}\nsource: %s\n", strings.Join(draftSigns(record), ", "), name)
-	draftRules(&out, rules, &scope{r: record, leaf: new(leaf), fold: true})
+	said := draftRules(&out, rules, &scope{r: record, leaf: new(leaf), fold: true})
+	draftLeft(&out, record, said)
 	fmt.Fprintf(&out, "cases:\n  - name: the sample\n    input: %s\n    want: {event_source: %s}\n", yamlQuoted(record.JSON()), name)
 	return out.String(), nil
 }
@@ -43,7 +45,9 @@ func draftSigns(record transform.Value) (signs []string) {
 	return signs
 }
 
-func draftRules(out *strings.Builder, r *rules, s *scope) {
+// draftRules returns the expressions that it wrote, by what they stand for.
+func draftRules(out *strings.Builder, r *rules, s *scope) map[string]string {
+	said := make(map[string]string)
 	section := func(name string, rules []fieldRule) {
 		for _, rule := range rules {
 			x := sayer(rule.from, s)
@@ -55,6 +59,7 @@ func draftRules(out *strings.Builder, r *rules, s *scope) {
 				name = ""
 			}
 			fmt.Fprintf(out, "  %s: %s\n", rule.name, yamlQuoted(x.source))
+			said[rule.name] = x.source
 		}
 	}
 	section("fields", r.fields)
@@ -64,14 +69,62 @@ func draftRules(out *strings.Builder, r *rules, s *scope) {
 	}{{"timestamp", r.times}, {"severity", fromOf(r.severity)}, {"status", fromOf(r.status)}} {
 		if x := sayer(one.from, s); x != nil {
 			fmt.Fprintf(out, "%s: %s\n", one.name, yamlQuoted(x.source))
+			said[one.name] = x.source
 		}
 	}
 	section("detected", r.detected)
 	section("own", r.own)
-	for _, field := range r.fields {
-		if x := sayer(field.from, s); x != nil && field.name == "orig_id" {
-			fmt.Fprintf(out, "identity: %s\n", yamlQuoted(x.source))
+	if id := said["orig_id"]; id != "" {
+		fmt.Fprintf(out, "identity: %s\n", yamlQuoted(id))
+	}
+	return said
+}
+
+// draftLeft lists, as comments, what the record says and no expression takes: what a name does not tell, whoever knows the
+// source sees.
+func draftLeft(out *strings.Builder, record transform.Value, said map[string]string) {
+	taken := make(map[string]bool)
+	for _, source := range said {
+		taken[source] = true
+	}
+	var left []string
+	eachLeaf("r", record, func(path string, v transform.Value) {
+		if !taken[path] && !v.IsBlank() {
+			text, ok := v.Text()
+			if !ok {
+				text = v.JSON()
+			}
+			left = append(left, fmt.Sprintf("#   %s: %.60s", path, strconv.QuoteToASCII(text)))
 		}
+	})
+	if len(left) == 0 {
+		return
+	}
+	var none []string
+	for _, name := range []string{"fields.event_name", "timestamp", "severity", "identity"} {
+		if said[strings.TrimPrefix(name, "fields.")] == "" && (name != "identity" || said["orig_id"] == "") {
+			none = append(none, name)
+		}
+	}
+	out.WriteString("# What no name tells the meaning of, to be given one above")
+	if none != nil {
+		fmt.Fprintf(out, " (%s: none yet)", strings.Join(none, ", "))
+	}
+	fmt.Fprintf(out, ":\n%s\n", strings.Join(left, "\n"))
+}
+
+// eachLeaf calls f with all that is no object, and the expression that says it.
+func eachLeaf(path string, v transform.Value, f func(string, transform.Value)) {
+	if !v.IsObject() {
+		f(path, v)
+		return
+	}
+	for _, m := range v.Members() {
+		next := path + "." + m.Name
+		if _, err := compile(next, true); err != nil || strings.ContainsAny(m.Name, ". ") {
+			next = path + "[" + strconv.QuoteToASCII(m.Name) + "]"
+		}
+		eachLeaf(next, m.Value, f)
 	}
 }
 
