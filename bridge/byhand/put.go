@@ -32,6 +32,8 @@ type Config struct {
 	Earliest bool               // a partition without a commit starts at the start of its log (KAFKA_START)
 	Letters  *deadletter.Writer // where the record goes
 	Letter   deadletter.Letter  // what it says beside the record: reason, detail, certainty, who
+
+	Written func(ctx context.Context, r *kgo.Record) error // told once the letter is there, before the commit; nil: nobody is
 }
 
 // Put is one record that can be settled by hand.
@@ -183,6 +185,11 @@ func (p *Put) Do(ctx context.Context) error {
 	l.Group, l.FirstFailedAt, l.FailedAt = p.cfg.Group, time.Now(), time.Now()
 	if err := p.cfg.Letters.Write(ctx, l); err != nil {
 		return err
+	}
+	if p.cfg.Written != nil {
+		if err := p.cfg.Written(ctx, r); err != nil {
+			return fmt.Errorf("%w: %w", ErrCommit, err)
+		}
 	}
 	if err := p.commit(ctx); err != nil {
 		return fmt.Errorf("commit offset of %s/%d to group %s: %w: %w", r.Topic, r.Partition, p.cfg.Group, ErrCommit, err)

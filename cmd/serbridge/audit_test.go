@@ -186,6 +186,28 @@ func TestAuditOfWhatIsNotInTheLog(t *testing.T) {
 	}
 }
 
+// A record that was put by hand has a receipt like any other: once retention has taken the record, it must not be taken for lost.
+func TestAuditKnowsWhatWasPutByHand(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 4) // 2 in each partition
+	w.produceAt(1, []byte(`{"event_name":"hangs","event_source":"s"}`), time.Now())
+	if got := w.command("dlq put t:1:2 --because hangs"); got.code != exitDone {
+		t.Fatalf("%+v", got)
+	}
+	if got := w.audit("--from earliest"); got.code != exitDone || got.total.DeadLettered != 1 || got.total.Pending != 0 {
+		t.Errorf("%+v", got)
+	}
+	if seen := w.command("trace t:1:2"); !strings.Contains(seen.stdout, "receipt    dead_lettered") || !strings.Contains(seen.stdout, "part -1 dead_lettered, by_hand") {
+		t.Errorf("%+v", seen)
+	}
+	if _, err := w.admin.DeleteRecords(t.Context(), kadm.Offsets{"t": {1: {Topic: "t", Partition: 1, At: 3}}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.audit("--from earliest"); got.code != exitDone || got.total.DeadLettered != 1 || got.total.Lost != 0 || len(got.findings) != 0 {
+		t.Errorf("once it is gone: %+v", got)
+	}
+}
+
 // What compaction removed after it was delivered is accounted for by its receipt; what it removed is no gap in the account.
 func TestAuditOfACompactedTopic(t *testing.T) {
 	t.Parallel()

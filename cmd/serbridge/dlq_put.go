@@ -1,16 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
 
+	"serbridge/bridge"
 	"serbridge/bridge/byhand"
 	"serbridge/bridge/deadletter"
+	"serbridge/bridge/receipt"
 	"serbridge/bridge/stellar"
 )
 
@@ -19,7 +24,7 @@ there is nothing to compare it with. Stop every serbridge of the group first (sc
 group that has members.
 
 The record is written to the dead-letter topic as by_hand, with --because as its detail, and acknowledged by every
-in-sync replica. Only then does the group's commit say that this one record is settled; all others stay as they are.
+in-sync replica, and so is its receipt where RECEIPTS_TOPIC is set. Only then does the group's commit say that this one record is settled; all others stay as they are.
 Whether the platform has it already is not known here: the letter says that it may be stored.
 
 With --json: one object with record, letter_topic, committed, base and dry_run.`
@@ -63,14 +68,24 @@ func (u *putter) run(ctx context.Context, record string) error {
 		return err
 	}
 	defer writer.Close()
+	receipts, err := u.receipts(box)
+	if err != nil {
+		return usageError{err}
+	}
+	if receipts != nil {
+		defer receipts.Close()
+	}
 	ctx, cancel := context.WithTimeout(ctx, putWait)
 	defer cancel()
-	put, err := byhand.Prepare(ctx, u.config(box, writer), at)
+	put, err := byhand.Prepare(ctx, u.config(box, writer, receipts), at)
 	if err != nil {
 		return box.fault("dlq put", err)
 	}
 	defer put.Close()
 	if !u.dryRun {
+		if receipts != nil {
+			receipts.Start()
+		}
 		if err := put.Do(ctx); err != nil {
 			return box.fault("dlq put", err)
 		}
@@ -78,15 +93,44 @@ func (u *putter) run(ctx context.Context, record string) error {
 	return u.say(box, put)
 }
 
-func (u *putter) config(box *letterBox, writer *deadletter.Writer) byhand.Config {
+func (u *putter) config(box *letterBox, writer *deadletter.Writer, receipts *receipt.Writer) byhand.Config {
 	k := box.settings.Kafka
-	return byhand.Config{
+	c := byhand.Config{
 		Options: box.options, Group: k.Group, Earliest: k.Start.Earliest, Letters: writer,
 		Letter: deadletter.Letter{
 			Reason: deadletter.ByHand, Detail: u.because, Certainty: string(stellar.CertaintyUnknown),
 			Bridge: buildVersion(), Instance: operator(),
 		},
 	}
+	if receipts != nil {
+		c.Written = func(ctx context.Context, r *kgo.Record) error { return writeReceipt(ctx, receipts, r) }
+	}
+	return c
+}
+
+// receipts writes what audit has to find when the dead-letter topic has no longer kept the letter; nil: RECEIPTS_TOPIC is not set.
+func (u *putter) receipts(box *letterBox) (*receipt.Writer, error) {
+	s := box.settings
+	if s.Receipts.Topic == "" {
+		return nil, nil
+	}
+	return receipt.NewWriter(receipt.Config{
+		Options: box.options, Topic: s.Receipts.Topic, Retention: s.Receipts.Retention, Sources: s.Kafka.named, Hold: writeWait,
+		Group: s.Kafka.Group, Run: newRunID(), Instance: operator(), Bridge: buildVersion(), Redact: box.red.Redact, Logger: box.log,
+		Trouble: func(why string) {
+			if why != "" {
+				fmt.Fprintf(u.stderr, "no receipt is written: %s\n", escape(why))
+			}
+		},
+	})
+}
+
+func writeReceipt(ctx context.Context, w *receipt.Writer, r *kgo.Record) error {
+	err := w.Take(ctx, receipt.Receipt{
+		Source: deadletter.Source{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, Time: r.Timestamp, Ended: time.Now(), Of: 1,
+		Parts: []receipt.Part{{Part: bridge.WholeRecord, Reason: string(deadletter.ByHand)}},
+	})
+	return cmp.Or(err, w.Flush(ctx))
 }
 
 // reads reports whether the group reads the topic.

@@ -136,7 +136,7 @@ func (r *redrive) start(ctx context.Context, places []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	r.box = &letterBox{program: r.program, settings: lettersSettings{r.settings.Kafka, r.settings.DLQ}, options: options, red: r.redactor, log: r.show.log}
+	r.box = &letterBox{program: r.program, settings: lettersSettings{r.settings.Kafka, r.settings.DLQ, r.settings.Receipts}, options: options, red: r.redactor, log: r.show.log}
 	r.job = &backfill.Redrive{Meant: meant, Ambiguous: r.ambiguous, Most: r.most, ID: r.run.ID, By: operator(), Because: r.commandLine()}
 	if err := r.openTopic(ctx); err != nil {
 		return err

@@ -60,7 +60,7 @@ func (l *lookback) open(ctx context.Context, asks bool) (err error) {
 	if l.options, err = l.settings.Kafka.options(log, l.red); err != nil {
 		return usageError{err}
 	}
-	l.box = &letterBox{program: l.program, settings: lettersSettings{l.settings.Kafka, l.settings.DLQ}, options: l.options, red: l.red, log: log}
+	l.box = &letterBox{program: l.program, settings: lettersSettings{l.settings.Kafka, l.settings.DLQ, l.settings.Receipts}, options: l.options, red: l.red, log: log}
 	l.mapped = l.settings.byTopic()
 	if asks {
 		if l.stellar, err = stellar.New(l.settings.stellarConfig(log, l.red)); err != nil {

@@ -232,8 +232,9 @@ func loadReadingSettings(environ map[string]string, red *secret.Redactor) (setti
 
 // lettersSettings is the part that the commands for dead letters need: Kafka as for `run`, and nothing of the platform.
 type lettersSettings struct {
-	Kafka kafkaSettings
-	DLQ   deadLetterSettings
+	Kafka    kafkaSettings
+	DLQ      deadLetterSettings
+	Receipts receiptSettings
 }
 
 // loadLettersSettings reads that part; a missing or malformed STELLAR_ variable is none of its business.
@@ -243,6 +244,7 @@ func loadLettersSettings(environ map[string]string, red *secret.Redactor) (lette
 	s.DLQ.complete(s.Kafka)
 	found.addNew(s.Kafka.check()...)
 	found.addNew(s.DLQ.check(s.Kafka)...)
+	found.addNew(s.Receipts.check(s.Kafka, s.DLQ)...)
 	return s, found.err(red)
 }
 

@@ -222,7 +222,7 @@ func (r *recognised) text() string {
 	}
 	switch {
 	case r.Reject != "":
-		return strings.TrimSpace(fmt.Sprintf("%s rejected as %s %s: %s", r.Format, r.Reject, r.Field, r.Detail))
+		return strings.TrimSpace(fmt.Sprintf("%s rejected as %s: %s", r.Format, strings.TrimSpace(string(r.Reject)+" "+r.Field), r.Detail))
 	case r.Skip != "":
 		return strings.TrimSpace(r.Format + " no detection: " + r.Skip)
 	}
@@ -251,7 +251,11 @@ func (r receiptView) text() string {
 	if r.Skip != "" {
 		s += ", " + r.Skip
 	}
-	return fmt.Sprintf("%s, by %s on %s to %s as %s", s, r.Group, r.By, r.Host, r.User)
+	s = fmt.Sprintf("%s, by %s on %s", s, r.Group, r.By)
+	if r.Host == "" { // put by hand
+		return s
+	}
+	return fmt.Sprintf("%s to %s as %s", s, r.Host, r.User)
 }
 
 func partText(p receipt.Part) string {
