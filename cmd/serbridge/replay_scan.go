@@ -62,12 +62,13 @@ func (r *replay) scan(ctx context.Context, plan backfill.Plan, write func([]byte
 }
 
 func (s *replayScan) record(ctx context.Context, k *kgo.Record) error {
-	s.found.record(k)
 	reading := s.reading(s.plan, k)
-	if reading.Skip != "" {
+	if reading.Skip != "" { // read, and none of the run's: bytes and times are not of it
+		s.found.Records++
 		s.found.Skipped[string(reading.Skip)]++
 		return nil
 	}
+	s.found.record(k)
 	in := reading.Input
 	in.Now, in.ClusterID, in.Settings = time.Now(), s.cluster, s.settings(in.Topic)
 	result, err := s.replay.settings.Registry.reading(ctx, func() transform.Result { return reading.Transform(in) })

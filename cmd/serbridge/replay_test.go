@@ -164,6 +164,23 @@ func TestReplayRehearsesWithoutATrace(t *testing.T) {
 	}
 }
 
+// Whoever rehearses a range to a time decides by its size and its times: what lies behind the end is none of them.
+func TestRehearsalOfATimeRangeMeasuresTheRange(t *testing.T) {
+	t.Parallel()
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	w := newReplayWorld(t, 40, func(i int) time.Time { return begin.Add(time.Duration(i) * time.Second) })
+	got := w.replay("t --from earliest --include-unsettled --dry-run --json --to " + begin.Add(5*time.Second).Format(time.RFC3339))
+	var found findings
+	text, _ := json.Marshal(lastLine(t, got.stdout, "findings")["found"])
+	if err := json.Unmarshal(text, &found); err != nil {
+		t.Fatal(err)
+	}
+	size := int64(5 * len(`{"event_name":"e 0","event_source":"s","orig_id":"0"}`))
+	if found.Records != 40 || found.Documents != 5 || found.Bytes != size || !found.First.Equal(begin) || !found.Last.Equal(begin.Add(4*time.Second)) {
+		t.Errorf("from %s: %+v, want %d bytes", begin, found, size)
+	}
+}
+
 func TestReplayWritesDocumentsToAFile(t *testing.T) {
 	w := newReplayWorld(t, 50, recently)
 	file := filepath.Join(t.TempDir(), "out.ndjson")
