@@ -205,13 +205,17 @@ func TestReceiptsTopicAwayHoldsNothingForLong(t *testing.T) {
 				var writer *receipt.Writer
 				m := w.start(func(c *bridge.Config) { writer, notes = w.withReceipts(c); c.RateLimit = rate })
 				begun := time.Now()
+				time.Sleep(hold - 5*time.Second)
+				if said := strings.Join(m.health.Reasons(), "\n"); !strings.Contains(said, "RECEIPTS_TOPIC") || strings.Contains(said, "KAFKA_BROKERS") {
+					t.Errorf("while it is waited for: %q", said)
+				}
 				w.settled(5 * time.Minute)
 				if took := time.Since(begun); took > records/rate*time.Second+hold+5*time.Second {
 					t.Errorf("%d records took %v", records, took)
 				}
 				now, all := notes.last()
-				if !strings.Contains(now, c.says) || len(all) != 1 {
-					t.Errorf("said %q, want %q, once", all, c.says)
+				if !strings.Contains(now, c.says) || len(all) != 1 || strings.Contains(now, "DLQ_") || strings.Contains(now, "KAFKA_TOPICS") {
+					t.Errorf("said %q, want %q, once, and of no other topic", all, c.says)
 				}
 				w.expect(records, 0)
 				begun = time.Now()

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"serbridge/bridge/kafka"
 )
 
 func isUnknownTopic(err error) bool {
@@ -94,7 +96,14 @@ func (w *Writer) copySafety(ctx context.Context, names []string, configs map[str
 	}
 }
 
-// advice covers the refusals that an operator mends at this topic; the others speak for themselves.
+// explain says what to do about an error. What an operator mends at this topic the package kafka explains by other topics.
+func explain(err error) string {
+	if own := advice(err); own != "" {
+		return own + err.Error()
+	}
+	return kafka.Explain(err)
+}
+
 func advice(err error) string {
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
@@ -105,6 +114,8 @@ func advice(err error) string {
 		return "the topic refuses our clock's time: set the clock right, or the topic's message.timestamp bounds: "
 	case isUnknownTopic(err):
 		return "create the topic, or see why we could not: "
+	case errors.Is(err, kerr.InvalidReplicationFactor), errors.Is(err, kerr.PolicyViolation), errors.Is(err, kerr.InvalidConfig):
+		return "create the topic by hand: "
 	}
 	return ""
 }

@@ -332,7 +332,7 @@ func (w *Writer) Flush(ctx context.Context) error {
 		if err := w.wait(ctx, time.Until(until)); err != nil {
 			err = fmt.Errorf("write receipts to %s: %s: %w", w.cfg.Topic, w.why(), err)
 			w.mu.Unlock()
-			return err
+			return &kafka.SettingError{Setting: "RECEIPTS_TOPIC", Err: err} // the network is not why a deadline has passed
 		}
 	}
 	if gaveUp {
@@ -444,7 +444,7 @@ func (w *Writer) why() string {
 	if w.fault == nil {
 		return "no acknowledgement in time"
 	}
-	return w.cfg.Redact(advice(w.fault) + kafka.Explain(w.fault))
+	return w.cfg.Redact(explain(w.fault))
 }
 
 // say tells of a trouble when it begins, and when it is over.
