@@ -20,7 +20,7 @@ func Documents(in *Input, tree Tree, detections []Detection) ([]Part, *Reject) {
 	}
 	if n > settings.MaxFanout {
 		return nil, &Reject{Reason: TooManyDocuments,
-			Detail: fmt.Sprintf("%d detections in one record; MAX_FANOUT allows %d", n, settings.MaxFanout)}
+			Detail: fmt.Sprintf("more than %d detections in one record, which is what MAX_FANOUT allows", settings.MaxFanout)}
 	}
 	parts := make([]Part, len(detections))
 	for i := range detections {

@@ -128,6 +128,14 @@ func (s *Settings) Validate() error {
 // depthLimit keeps a document, which nests a record a few levels deeper, below what other JSON readers take (10,000).
 const depthLimit = 1000
 
+// Fanout returns how many documents one record may become. s may be nil.
+func (s *Settings) Fanout() int {
+	if s == nil {
+		return defaultMaxFanout
+	}
+	return cmp.Or(s.MaxFanout, defaultMaxFanout)
+}
+
 // resolved returns s with the defaults in place of zero values. s may be nil.
 func (s *Settings) resolved() Settings {
 	var r Settings

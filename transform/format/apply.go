@@ -19,53 +19,63 @@ func (m *mapping) mapLeaf(into *detections, l *leaf, in *transform.Input) {
 	if m.dotted {
 		record = nested(record)
 	}
-	whole := scope{r: record, leaf: l, fold: m.fold, stack: make([]transform.Value, 0, usualStack)}
+	s := &into.scope
+	s.see(record, transform.Value{}, l, m.fold)
 	if rules.expand == nil {
-		m.detection(into.next(), rules, &whole, in, -1)
+		m.detection(into, rules, in, -1)
 		return
 	}
-	list, err := rules.expand.eval(&whole)
+	list, err := rules.expand.eval(s)
 	switch {
 	case err != nil:
 		into.next().Reject = tooCostly(m)
 	case !list.IsArray():
-		m.detection(into.next(), rules, &whole, in, -1)
+		m.detection(into, rules, in, -1)
 	case list.Len() == 0:
 		into.next().Skip = transform.NoDetections
+	default:
+		m.elements(into, rules, list, in)
 	}
-	for i := range min(list.Len(), maxLeaves) {
-		if !list.IsArray() {
-			break
-		}
-		s := scope{r: list.Index(i), parent: record, leaf: l, fold: m.fold, stack: whole.stack[:0]}
-		d := into.next()
-		m.detection(d, rules, &s, in, i)
+}
+
+// elements adds the detections of an expanded list. Each sees the whole record too, so that there is an end to how many of
+// them may spend how much.
+func (m *mapping) elements(into *detections, rules *rules, list transform.Value, in *transform.Input) {
+	s := &into.scope
+	record, l := s.r, s.leaf
+	for i := 0; i < min(list.Len(), maxLeaves) && !into.tooMany(); i++ {
+		s.see(list.Index(i), record, l, m.fold)
+		d := m.detection(into, rules, in, i)
 		if list.Len() > 1 && d.Skip == "" && d.Reject == nil {
 			d.Raw = s.r.JSON()
 		}
 	}
 }
 
-// usualStack is how many arguments are evaluated at once without an allocation.
-const usualStack = 16
-
 func tooCostly(m *mapping) *transform.Reject {
 	return &transform.Reject{Reason: transform.MappingCost,
 		Detail: "an expression of the mapping " + m.name + " looked at more of the record than it may"}
 }
 
-// detection maps one record, or one element of its list.
-func (m *mapping) detection(d *transform.Detection, r *rules, s *scope, in *transform.Input, element int) {
-	b := binder{m: m, rules: r, scope: s, settings: in.Settings, element: element, d: d}
+// detection maps what the scope sees: one record, or one element of its list.
+func (m *mapping) detection(into *detections, r *rules, in *transform.Input, element int) *transform.Detection {
+	d := into.next()
 	d.Format, d.Mapping = m.name, m.hashed
+	if into.spent > recordLimit {
+		d.Reject = tooCostly(m)
+		return d
+	}
+	b := binder{m: m, rules: r, scope: &into.scope, settings: in.Settings, element: element, d: d}
 	for _, step := range steps {
 		if err := step(&b); err != nil {
 			d.Reject = tooCostly(m)
 		}
 		if d.Skip != "" || d.Reject != nil {
-			return
+			break
 		}
 	}
+	into.spent += into.scope.steps + into.scope.cost
+	return d
 }
 
 // steps are taken in this order; a skip or a reject ends them.

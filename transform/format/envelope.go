@@ -27,6 +27,9 @@ type leaf struct {
 	merged transform.Value
 }
 
+// maxFacts bounds facts, which each leaf of an envelope gathers for itself.
+const maxFacts = 1000
+
 // facts are the members of all envelopes, those of the nearest first: an account, a region, an id, a time of arrival.
 func (l *leaf) facts() transform.Value {
 	if l.merged.IsAbsent() && len(l.outer) > 0 {
@@ -34,7 +37,7 @@ func (l *leaf) facts() transform.Value {
 		seen := make(map[string]bool)
 		for i := len(l.outer) - 1; i >= 0; i-- {
 			for _, m := range l.outer[i].Members() {
-				if !seen[m.Name] {
+				if !seen[m.Name] && len(members) < maxFacts {
 					seen[m.Name] = true
 					members = append(members, m)
 				}

@@ -113,6 +113,53 @@ func TestHostileNestingIsBounded(t *testing.T) {
 	}
 }
 
+// A list of many elements that each look at a large record does not multiply what the record may cost: a megabyte took an
+// hour. What was mapped before the limit is kept, and the rest says why it was not.
+func TestAListDoesNotMultiplyWhatARecordMayCost(t *testing.T) {
+	const tags, matches = 20_000, 100
+	list := func(element string, n int) string { return "[" + strings.Repeat(element+",", n-1) + element + "]" }
+	record := `{"title":"t","id":"x","sigmafile":"f","rule_level":"high","count":1,"tags":` + list(`""`, tags) + `,"matches":` + list(`{"a":1}`, matches) + `}`
+	result := Transform(input(record, nil))
+	if len(result.Parts) != matches {
+		t.Fatalf("%d parts of %d: %+v", len(result.Parts), matches, result.Reject)
+	}
+	documents := 0
+	for _, p := range result.Parts {
+		switch {
+		case p.Document != nil:
+			documents++
+		case p.Reject == nil || p.Reject.Reason != transform.MappingCost:
+			t.Fatalf("got %+v", p)
+		}
+	}
+	if documents == 0 || documents > 2+recordLimit/tags {
+		t.Errorf("%d documents, each of %d steps, where all may take %d", documents, tags, recordLimit)
+	}
+}
+
+// A record of too many detections is refused whole: to map the rest of them would be work for nothing.
+func TestMappingEndsWithTheFanOut(t *testing.T) {
+	m := builtIn().byName["zircolite"]
+	tree, _ := transform.Read(&transform.Input{Value: []byte(`{"title":"t","matches":[` + strings.Repeat(`{"a":1},`, 50) + `{}]}`)})
+	found := detections{most: 3}
+	m.mapLeaf(&found, &leaf{record: tree.Root}, &transform.Input{Now: caseTime})
+	if len(found.all) != 4 {
+		t.Errorf("%d detections were mapped where 3 are allowed", len(found.all))
+	}
+}
+
+// Each leaf gathers the facts around it for itself.
+func TestFactsOfAnEnvelopeAreBounded(t *testing.T) {
+	members := make([]transform.Member, 5*maxFacts)
+	for i := range members {
+		members[i].Name = fmt.Sprint(i)
+	}
+	l := leaf{outer: []transform.Value{transform.Object(members...), transform.Object(transform.Member{Name: "near", Value: transform.Bool(true)})}}
+	if facts := l.facts(); facts.Len() != maxFacts || facts.Members()[0].Name != "near" {
+		t.Errorf("%d facts, the first %q", facts.Len(), facts.Members()[0].Name)
+	}
+}
+
 // What is skipped makes no document, and does not count.
 func TestSkippedPartsAreNoFanOut(t *testing.T) {
 	const flow = `{"event_type":"flow","src_ip":"10.0.0.1"},`

@@ -42,6 +42,24 @@ type scope struct {
 	stack  []transform.Value // arguments of the calls that are being evaluated
 	locals []transform.Value // of the macros that are being evaluated
 	steps  int               // elements that macros have looked at
+	cost   int               // steps that count for the record alone: of what functions read, and of the library's programs
+}
+
+// see makes the scope that of another record or element, and keeps its memory.
+func (s *scope) see(r, parent transform.Value, l *leaf, fold bool) {
+	*s = scope{r: r, parent: parent, leaf: l, fold: fold, stack: s.stack[:0], locals: s.locals[:0]}
+}
+
+// reset forgets the record, and what an unusual one has blown up.
+func (s *scope) reset() {
+	const usual = 64
+	if cap(s.stack) > usual || cap(s.locals) > usual {
+		*s = scope{}
+		return
+	}
+	clear(s.stack[:cap(s.stack)])
+	clear(s.locals[:cap(s.locals)])
+	s.see(transform.Value{}, transform.Value{}, nil, false)
 }
 
 // variables are the names that a mapping may use.
@@ -73,7 +91,10 @@ func (x *expression) eval(s *scope) (transform.Value, error) {
 		}
 		return v, nil
 	}
-	result, _, err := x.program.Eval(s)
+	result, details, err := x.program.Eval(s)
+	if cost := details.ActualCost(); cost != nil {
+		s.cost += int(*cost)
+	}
 	if err != nil {
 		if isTooCostly(err) {
 			return transform.Value{}, errCost

@@ -65,10 +65,11 @@ func (c *catalogue) transform(in transform.Input) transform.Result {
 	result.Format = formatOf(o.leaves)
 	found := pool.Get().(*detections)
 	defer found.release()
-	for i := range o.leaves {
+	found.most = in.Settings.Fanout()
+	for i := 0; i < len(o.leaves) && !found.tooMany(); i++ {
 		found.add(&o.leaves[i], &in, len(o.leaves) > 1)
 	}
-	result.Parts, result.Reject = transform.Documents(&in, tree, *found)
+	result.Parts, result.Reject = transform.Documents(&in, tree, found.all)
 	if only := result.Parts; len(only) == 1 && only[0].Document == nil {
 		result.Parts, result.Skip, result.Reject = nil, only[0].Skip, only[0].Reject
 	}

@@ -149,12 +149,22 @@ func (t *terms) ourFunction(f function, args []term) term {
 		at := len(s.stack)
 		for _, a := range args {
 			v := a(s) // which uses the stack above at, and leaves it as it was
+			s.cost += weight(v)
 			s.stack = append(s.stack, v)
 		}
 		result := f.call(fold, s.stack[at:]...)
 		s.stack = s.stack[:at]
 		return result
 	}
+}
+
+// weight is how many steps it takes to read a text, or to go through a list.
+func weight(v transform.Value) int {
+	if v.Kind() == jsontext.KindString {
+		text, _ := v.Text()
+		return len(text) / 32
+	}
+	return v.Len()
 }
 
 func conditional(args []term) term {
@@ -367,6 +377,7 @@ func (t *terms) method(e ast.CallExpr) term {
 		}
 		x, _ := text.Text()
 		y, _ := other.Text()
+		s.cost += weight(text)
 		return transform.Bool(holds(x, y))
 	}
 }
