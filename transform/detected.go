@@ -28,17 +28,15 @@ func (b *builder) detected() (names, values []string) {
 	return names, values
 }
 
-// pairs reads the two arrays. A value that stands for "none" takes its pair out.
+// pairs are the observables that can be sent. A value that stands for "none" takes its pair out.
 func (b *builder) pairs() (names, values []string) {
-	fields, contents := b.value(detectedFieldsField), b.value(detectedValuesField)
-	allNames, ok := list(fields)
-	allValues, also := list(contents)
-	if !ok || !also || len(allNames) != len(allValues) {
-		b.dropPair(detectedFieldsField, fields, detectedValuesField, contents)
-		return nil, nil
+	observables := b.d.Detected
+	if len(observables) == 0 {
+		observables = b.listed()
 	}
-	for i := range allNames {
-		name, value := cleanText(allNames[i]), cleanText(allValues[i])
+	names, values = make([]string, 0, min(len(observables), maxPairs)), make([]string, 0, min(len(observables), maxPairs))
+	for _, o := range observables {
+		name, value := cleanText(o.Name), cleanText(o.Value)
 		if name == "" || isPlaceholder(value) {
 			continue
 		}
@@ -51,11 +49,28 @@ func (b *builder) pairs() (names, values []string) {
 	return names, values
 }
 
+// listed reads the two arrays.
+func (b *builder) listed() []Observable {
+	fields, contents := b.value(detectedFieldsField), b.value(detectedValuesField)
+	names, ok := list(fields)
+	values, also := list(contents)
+	if !ok || !also || len(names) != len(values) {
+		b.dropPair(detectedFieldsField, fields, detectedValuesField, contents)
+		return nil
+	}
+	observables := make([]Observable, len(names))
+	for i := range names {
+		observables[i] = Observable{names[i], values[i]}
+	}
+	return observables
+}
+
 // list reads an array of scalars as texts, null as an empty one, and a scalar as an array of one.
 func list(v Value) (out []string, ok bool) {
 	if text, scalar := v.Text(); scalar {
 		return []string{text}, true
 	}
+	out = make([]string, 0, len(v.elements()))
 	for _, e := range v.elements() {
 		text, scalar := e.Value.Text()
 		if !scalar && !e.Value.IsAbsent() {

@@ -13,6 +13,8 @@ type Detection struct {
 	Own []Member
 	// Rest are the record's own fields that no rule of the mapping reads. Their names differ.
 	Rest []Member
+	// Detected are the observables. None: those of the fields detected_fields and detected_values.
+	Detected []Observable
 	// Source and Destination are the addresses of a connection, for lateral when the source does not state it.
 	Source, Destination Value
 	// Identity is what makes the detection the same when its source sends it again, and another when its source has
@@ -41,8 +43,12 @@ func (d *Detection) Reset() {
 	clear(d.Rest)
 	clear(d.Identity)
 	clear(d.Times)
-	*d = Detection{Own: d.Own[:0], Rest: d.Rest[:0], Identity: d.Identity[:0], Times: d.Times[:0]}
+	clear(d.Detected)
+	*d = Detection{Own: d.Own[:0], Rest: d.Rest[:0], Identity: d.Identity[:0], Times: d.Times[:0], Detected: d.Detected[:0]}
 }
+
+// Observable is a value by which others would know what was detected, and the field that the record has it in.
+type Observable struct{ Name, Value string }
 
 // Set gives the detection the native value of a field of the vendor's table. It returns false, and does nothing, when
 // name is none of them.

@@ -201,10 +201,8 @@ func (b *binder) forced() bool {
 
 // detected gathers the observables: name and value, one pair for each value of an array.
 func (b *binder) detected() error {
-	names := make([]transform.Value, 0, len(b.rules.detected)+2)
-	values := make([]transform.Value, 0, cap(names))
 	add := func(name, text string) {
-		names, values = append(names, transform.String(name)), append(values, transform.String(text))
+		b.d.Detected = append(b.d.Detected, transform.Observable{Name: name, Value: text})
 	}
 	for _, rule := range b.rules.detected {
 		v, err := firstOf(rule.from, b.scope)
@@ -230,10 +228,6 @@ func (b *binder) detected() error {
 				add(name, text)
 			}
 		}
-	}
-	if len(names) > 0 {
-		b.d.Set("detected_fields", transform.Array(names...))
-		b.d.Set("detected_values", transform.Array(values...))
 	}
 	return nil
 }
