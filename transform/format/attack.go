@@ -34,7 +34,7 @@ var tacticByWord = func() map[string]*tactic {
 	table := make(map[string]*tactic)
 	for i := range tactics {
 		t := &tactics[i]
-		table[strings.ToLower(t.id)], table[foldTactic(t.name)] = t, t
+		table[strings.ToLower(t.id)], table[string(foldTactic(nil, t.name))] = t, t
 	}
 	table["recon"] = table["reconnaissance"]
 	table["commandcontrol"] = table["commandandcontrol"]
@@ -42,15 +42,22 @@ var tacticByWord = func() map[string]*tactic {
 	return table
 }()
 
-func foldTactic(word string) string {
+// tacticOf returns the tactic that a word means, or nil.
+func tacticOf(word string) *tactic {
+	var memory [64]byte
+	return tacticByWord[string(foldTactic(memory[:0], word))]
+}
+
+// foldTactic appends the letters and digits of a word.
+func foldTactic(to []byte, word string) []byte {
 	word = strings.ToLower(strings.TrimSpace(word))
 	word = strings.TrimPrefix(strings.TrimPrefix(word, "mitre_"), "attack.")
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
+	for i := range len(word) {
+		if c := word[i]; c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			to = append(to, c)
 		}
-		return -1
-	}, word)
+	}
+	return to
 }
 
 var techniqueID = regexp.MustCompile(`(?i)\bT\d{4}(?:\.\d{3})?\b`)
@@ -68,7 +75,7 @@ const maxAttack = 32
 // "Regsvr32 (T1218.010)"; the name of one without an id counts only beside a tactic that is one.
 func readAttack(tacticWords, techniqueWords []string) (a attack) {
 	for _, word := range tacticWords {
-		t := tacticByWord[foldTactic(word)]
+		t := tacticOf(word)
 		if t == nil {
 			continue
 		}
@@ -78,12 +85,15 @@ func readAttack(tacticWords, techniqueWords []string) (a attack) {
 		a.tactics = appendNew(a.tactics, t.name)
 	}
 	for _, word := range techniqueWords {
-		ids := techniqueID.FindAllString(word, maxAttack)
+		var ids []string
+		if strings.ContainsAny(word, "0123456789") {
+			ids = techniqueID.FindAllString(word, maxAttack)
+		}
 		for _, id := range ids {
 			a.techniques = appendNew(a.techniques, strings.ToUpper(id))
 		}
 		word = strings.TrimSpace(word)
-		isTag := strings.ContainsAny(word, "_.") || tacticByWord[foldTactic(word)] != nil
+		isTag := strings.ContainsAny(word, "_.") || tacticOf(word) != nil
 		if ids == nil && a.tactics != nil && !isTag && !transform.IsPlaceholder(word) {
 			a.techniques = appendNew(a.techniques, transform.Cut(word, 128))
 		}
