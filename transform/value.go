@@ -375,21 +375,20 @@ func appendKey(dst []byte, name string) []byte {
 	return append(append(append(dst, '"'), name...), `":`...)
 }
 
-// appendQuoted appends s as a JSON string. The only error there is reports invalid UTF-8, which is mended then.
+// appendQuoted appends s as a JSON string. Most are printable ASCII, and the library is slower. The only error that there
+// is reports invalid UTF-8, which is mended then.
 func appendQuoted(dst []byte, s string) []byte {
-	if isPlain(s) {
-		return append(append(append(dst, '"'), s...), '"')
-	}
-	dst, _ = jsontext.AppendQuote(dst, s)
-	return dst
-}
-
-// isPlain reports whether s is printable ASCII that JSON quotes as it is: most strings are, and the library is slower.
-func isPlain(s string) bool {
+	start, from := len(dst), 0
+	dst = append(dst, '"')
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return false
+		switch c := s[i]; {
+		case c == '"' || c == '\\': // every few bytes of the native record
+			dst = append(append(dst, s[from:i]...), '\\')
+			from = i
+		case c < ' ' || c > '~':
+			dst, _ = jsontext.AppendQuote(dst[:start], s)
+			return dst
 		}
 	}
-	return true
+	return append(append(dst, s[from:]...), '"')
 }
