@@ -20,7 +20,7 @@ func (m *mapping) mapLeaf(into *detections, l *leaf, in *transform.Input) {
 		record = nested(record)
 	}
 	s := &into.scope
-	s.see(record, transform.Value{}, l, m.fold)
+	s.see(record, transform.Value{}, l, m.fold, rules.calls)
 	if rules.expand == nil {
 		m.detection(into, rules, in, -1)
 		return
@@ -44,7 +44,7 @@ func (m *mapping) elements(into *detections, rules *rules, list transform.Value,
 	s := &into.scope
 	record, l := s.r, s.leaf
 	for i := 0; i < min(list.Len(), maxLeaves) && !into.tooMany(); i++ {
-		s.see(list.Index(i), record, l, m.fold)
+		s.see(list.Index(i), record, l, m.fold, rules.calls)
 		d := m.detection(into, rules, in, i)
 		if list.Len() > 1 && d.Skip == "" && d.Reject == nil {
 			d.Raw = s.r.JSON()

@@ -18,6 +18,7 @@ import (
 type decoder struct {
 	file     string
 	fold     bool
+	calls    calls // of the expressions read so far
 	problems []error
 }
 
@@ -191,6 +192,7 @@ func (d *decoder) check(path string, v *yaml.Node, field string) check {
 
 func (d *decoder) rules(root *yaml.Node) *rules {
 	r := new(rules)
+	d.calls = make(calls)
 	d.each(root, "mapping", func(key string, _, v *yaml.Node) {
 		switch key {
 		case "source":
@@ -225,6 +227,7 @@ func (d *decoder) rules(root *yaml.Node) *rules {
 			r.identity = d.expressions(v, key)
 		}
 	})
+	r.calls = len(d.calls)
 	return r
 }
 
@@ -246,7 +249,7 @@ func (d *decoder) expression(v *yaml.Node, field string) *expression {
 		d.bad(v, field, "want an expression or a list of them")
 		return nil
 	}
-	x, issues := compile(v.Value, d.fold)
+	x, issues := compile(v.Value, d.fold, d.calls)
 	if issues != nil {
 		d.issues(v, field, issues)
 		return nil

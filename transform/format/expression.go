@@ -40,14 +40,23 @@ type scope struct {
 	fold      bool
 
 	stack  []transform.Value // arguments of the calls that are being evaluated
+	said   []said            // what the calls of the mapping have said, by their place in calls
 	locals []transform.Value // of the macros that are being evaluated
 	steps  int               // elements that macros have looked at
 	cost   int               // steps that count for the record alone: of what functions read, and of the library's programs
 }
 
-// see makes the scope that of another record or element, and keeps its memory.
-func (s *scope) see(r, parent transform.Value, l *leaf, fold bool) {
-	*s = scope{r: r, parent: parent, leaf: l, fold: fold, stack: s.stack[:0], locals: s.locals[:0]}
+// said is what a call said of the record, once it was made.
+type said struct {
+	value transform.Value
+	known bool
+}
+
+// see makes the scope that of another record or element for a mapping of so many calls, and keeps its memory.
+func (s *scope) see(r, parent transform.Value, l *leaf, fold bool, calls int) {
+	known := slices.Grow(s.said[:0], calls)[:calls]
+	clear(known)
+	*s = scope{r: r, parent: parent, leaf: l, fold: fold, stack: s.stack[:0], locals: s.locals[:0], said: known}
 }
 
 // reset forgets the record, and what an unusual one has blown up.
@@ -59,7 +68,8 @@ func (s *scope) reset() {
 	}
 	clear(s.stack[:cap(s.stack)])
 	clear(s.locals[:cap(s.locals)])
-	s.see(transform.Value{}, transform.Value{}, nil, false)
+	clear(s.said)
+	s.see(transform.Value{}, transform.Value{}, nil, false, 0)
 }
 
 // variables are the names that a mapping may use.
@@ -141,14 +151,15 @@ func environmentWith(names []string, fold bool) *cel.Env {
 	return env
 }
 
-// compile checks and compiles one expression. The error of the library names line and column in source.
-func compile(source string, fold bool) (*expression, *cel.Issues) {
+// compile checks and compiles one expression, whose calls are made once for all expressions with these calls; nil: each
+// for itself. The error of the library names line and column in source.
+func compile(source string, fold bool, calls calls) (*expression, *cel.Issues) {
 	checked, issues := environment(fold).Compile(source)
 	if issues != nil && issues.Err() != nil {
 		return nil, issues
 	}
 	x := &expression{source: source}
-	if x.direct = (&terms{fold: fold}).of(checked.NativeRep().Expr()); x.direct != nil {
+	if x.direct = (&terms{fold: fold, calls: calls}).of(checked.NativeRep().Expr()); x.direct != nil {
 		return x, nil
 	}
 	program, err := interpreted(checked, fold)

@@ -113,7 +113,7 @@ func TestCostOfExpressionsIsBounded(t *testing.T) {
 	s := scope{r: transform.Object(transform.Member{Name: "a", Value: transform.Array(elements...)}), leaf: new(leaf)}
 	const source = `r.a.all(x, r.a.all(y, x + y >= 0))`
 	for _, source := range []string{source, `r.a.exists(x, r.a.exists(y, x == "n" && y == "n"))`} {
-		x, issues := compile(source, false)
+		x, issues := compile(source, false, nil)
 		if issues != nil {
 			t.Fatal(issues.Err())
 		}

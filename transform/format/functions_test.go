@@ -94,7 +94,7 @@ func checkExpression(t *testing.T, source string, fold bool, want string) {
 	if reject != nil {
 		t.Fatal(reject.Detail)
 	}
-	x, issues := compile(source, fold)
+	x, issues := compile(source, fold, nil)
 	if issues != nil {
 		t.Fatalf("%s: %v", source, issues.Err())
 	}

@@ -22,7 +22,7 @@ func filterOf(key filterKey) *expression {
 	if x, ok := filters.Load(key); ok {
 		return x.(*expression)
 	}
-	x, _ := compile(key.source, key.fold)
+	x, _ := compile(key.source, key.fold, nil)
 	filters.Store(key, x)
 	return x
 }

@@ -16,7 +16,7 @@ func (t *terms) macro(e ast.ComprehensionExpr) term {
 	if over == nil || e.HasIterVar2() || e.Result().Kind() != ast.IdentKind || e.Result().AsIdent() != e.AccuVar() || e.LoopStep().Kind() != ast.CallKind {
 		return nil
 	}
-	inner := &terms{fold: t.fold, locals: append(t.locals[:len(t.locals):len(t.locals)], e.IterVar())}
+	inner := &terms{fold: t.fold, calls: t.calls, locals: append(t.locals[:len(t.locals):len(t.locals)], e.IterVar())}
 	step, accu := e.LoopStep().AsCall(), e.AccuVar()
 	init, _ := e.AccuInit(), step.Args()
 	isBool := init.Kind() == ast.LiteralKind

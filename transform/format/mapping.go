@@ -53,6 +53,7 @@ type rules struct {
 	techniques []*expression
 	from, to   []*expression
 	identity   []*expression
+	calls      int // in all of them
 }
 
 // skipRule says that a record for which when is true is no detection.

@@ -9,6 +9,7 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/parser"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"serbridge/transform"
@@ -17,14 +18,51 @@ import (
 // term evaluates an expression that the library has parsed and checked. What is an error in CEL is absent.
 type term func(*scope) transform.Value
 
+// calls are the different calls of our functions in the expressions of a mapping, numbered. Mappings look at one thing for
+// several fields; what a call says of a record, it says each time.
+type calls map[string]int
+
+// place returns the number of a call, or -1 for one that is made each time.
+func (c calls) place(e ast.Expr) int {
+	text, err := parser.Unparse(e, ast.NewSourceInfo(nil))
+	if c == nil || err != nil { // a macro is in it, which cannot be written without the source
+		return -1
+	}
+	if _, known := c[text]; !known {
+		c[text] = len(c)
+	}
+	return c[text]
+}
+
 // terms makes a term of an expression. Each of its methods returns nil for what it does not know; then the library
 // evaluates the whole expression.
 type terms struct {
 	fold   bool
+	calls  calls
 	locals []string // names that macros around have bound, by their place in scope.locals
 }
 
 func (t *terms) of(e ast.Expr) term {
+	made := t.make(e)
+	if made == nil || e.Kind() != ast.CallKind || t.locals != nil {
+		return made
+	}
+	if _, ours := functions[e.AsCall().FunctionName()]; !ours {
+		return made
+	}
+	place := t.calls.place(e)
+	return func(s *scope) transform.Value {
+		if place < 0 || place >= len(s.said) {
+			return made(s)
+		}
+		if !s.said[place].known {
+			s.said[place] = said{made(s), true}
+		}
+		return s.said[place].value
+	}
+}
+
+func (t *terms) make(e ast.Expr) term {
 	switch e.Kind() {
 	case ast.IdentKind:
 		return t.name(e.AsIdent())
