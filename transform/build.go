@@ -3,7 +3,6 @@ package transform
 import (
 	"cmp"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -268,7 +267,7 @@ func (b *builder) severityWord() (int64, bool) {
 	return severityWord(word)
 }
 
-func (b *builder) long(f field, n int64) { b.sent[f] = number(strconv.FormatInt(n, 10)) }
+func (b *builder) long(f field, n int64) { b.sent[f] = Integer(n) }
 
 // measures sends the numbers that are no whole scores: fidelity, clamped as one; actual and typical, when single
 // precision holds them; the index of a detector, when 64 bits do.

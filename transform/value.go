@@ -96,6 +96,9 @@ func Number(text string) Value {
 	return number(text)
 }
 
+// Integer returns a JSON number.
+func Integer(n int64) Value { return number(strconv.FormatInt(n, 10)) }
+
 // number returns a JSON number; text must be one.
 func number(text string) Value { return scalarValue(jsontext.KindNumber, text) }
 

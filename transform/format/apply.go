@@ -330,7 +330,7 @@ func (b *binder) identity() error {
 	if !says {
 		b.d.Identity = []transform.Value{transform.String("record"), b.scope.r.Canonical()}
 		if b.element >= 0 {
-			b.d.Identity = append(b.d.Identity, b.scope.parent.Canonical(), integer(int64(b.element)))
+			b.d.Identity = append(b.d.Identity, b.scope.parent.Canonical(), transform.Integer(int64(b.element)))
 		}
 	}
 	b.d.Identified = true

@@ -1,7 +1,6 @@
 package format
 
 import (
-	"regexp"
 	"strings"
 
 	"serbridge/transform"
@@ -60,7 +59,39 @@ func foldTactic(to []byte, word string) []byte {
 	return to
 }
 
-var techniqueID = regexp.MustCompile(`(?i)\bT\d{4}(?:\.\d{3})?\b`)
+// techniqueIDs finds the words T1234 and T1234.567, in letters of either size.
+func techniqueIDs(s string) (ids []string) {
+	for at := 0; at < len(s) && len(ids) < maxAttack; at++ {
+		if s[at] != 'T' && s[at] != 't' || at > 0 && isWordByte(s[at-1]) {
+			continue
+		}
+		end := at + len("T1234")
+		if sub := end + len(".567"); areDigits(s, end+1, sub) && s[end] == '.' && (sub == len(s) || !isWordByte(s[sub])) {
+			end = sub
+		}
+		if areDigits(s, at+1, at+len("T1234")) && (end == len(s) || !isWordByte(s[end])) {
+			ids = append(ids, s[at:end])
+			at = end - 1
+		}
+	}
+	return ids
+}
+
+func areDigits(s string, from, to int) bool {
+	if to > len(s) {
+		return false
+	}
+	for i := from; i < to; i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+func isWordByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
+}
 
 // attack is what a detection says of ATT&CK: only what is real, for sources also write "Malware" or "N/A" there.
 type attack struct {
@@ -85,10 +116,7 @@ func readAttack(tacticWords, techniqueWords []string) (a attack) {
 		a.tactics = appendNew(a.tactics, t.name)
 	}
 	for _, word := range techniqueWords {
-		var ids []string
-		if strings.ContainsAny(word, "0123456789") {
-			ids = techniqueID.FindAllString(word, maxAttack)
-		}
+		ids := techniqueIDs(word)
 		for _, id := range ids {
 			a.techniques = appendNew(a.techniques, strings.ToUpper(id))
 		}

@@ -108,7 +108,7 @@ func scopesOf(t *testing.T, m *mapping) (all []scope) {
 func TestCostOfExpressionsIsBounded(t *testing.T) {
 	elements := make([]transform.Value, 2000)
 	for i := range elements {
-		elements[i] = integer(int64(i))
+		elements[i] = transform.Integer(int64(i))
 	}
 	s := scope{r: transform.Object(transform.Member{Name: "a", Value: transform.Array(elements...)}), leaf: new(leaf)}
 	const source = `r.a.all(x, r.a.all(y, x + y >= 0))`

@@ -234,7 +234,7 @@ func millis(_ bool, args ...transform.Value) transform.Value {
 	if !ok {
 		return transform.Value{}
 	}
-	return integer(ms)
+	return transform.Integer(ms)
 }
 
 // private reports whether a text is an address of a private network; absent when it is no address.

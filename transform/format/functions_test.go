@@ -2,6 +2,7 @@ package format
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"serbridge/transform"
@@ -120,6 +121,18 @@ func TestDottedKeysAreReadLikeNestedObjects(t *testing.T) {
 		}
 		if got := nested(tree.Root).JSON(); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestIDsOfTechniquesAreWords(t *testing.T) {
+	for in, want := range map[string]string{
+		"T1059": "T1059", "attack.t1059.001": "t1059.001", "Regsvr32 (T1218.010), T1003": "T1218.010 T1003", "T1059.T1021.002": "T1059 T1021.002",
+		"T1059.001x": "T1059", "T1059.0012": "T1059", "T1059.": "T1059", "T1059.00": "T1059", "T10591": "", "T105": "", "xT1059": "", "_T1059": "", "T1059_": "", "T1059a": "",
+		"üT1059ü": "T1059", "TT1059": "", "T": "", "": "",
+	} {
+		if got := strings.Join(techniqueIDs(in), " "); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
 }

@@ -374,10 +374,10 @@ func size(arg term) term {
 	return func(s *scope) transform.Value {
 		switch v := arg(s); v.Kind() {
 		case jsontext.KindBeginArray, jsontext.KindBeginObject:
-			return integer(int64(v.Len()))
+			return transform.Integer(int64(v.Len()))
 		case jsontext.KindString:
 			text, _ := v.Text()
-			return integer(int64(len([]rune(text))))
+			return transform.Integer(int64(len([]rune(text))))
 		}
 		return transform.Value{}
 	}

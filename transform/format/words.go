@@ -28,7 +28,7 @@ type band struct {
 // commonSeverity reads what most formats mean: a word, or a number from 0 to 100.
 func commonSeverity(word string) transform.Value {
 	if n, known := transform.SeverityWord(word); known {
-		return integer(n)
+		return transform.Integer(n)
 	}
 	return transform.Number(word)
 }

@@ -8,8 +8,6 @@ import (
 	"serbridge/transform"
 )
 
-func integer(n int64) transform.Value { return transform.Number(strconv.FormatInt(n, 10)) }
-
 func parseInteger(s string) (int64, error) { return strconv.ParseInt(strings.TrimSpace(s), 10, 64) }
 
 // zoneHours are the abbreviations of time zones that mean one thing. Go's own layout MST would read one that it does not
