@@ -27,7 +27,7 @@ func Documents(in *Input, tree Tree, detections []Detection) ([]Part, *Reject) {
 		if parts[i].Skip != "" || parts[i].Reject != nil {
 			continue
 		}
-		b := builder{in: in, settings: &settings, tree: tree, d: &detections[i], clock: clock{now: in.Now, zone: settings.TimeZone}}
+		b := builder{in: in, settings: settings, tree: tree, d: &detections[i], clock: clock{now: in.Now, zone: settings.TimeZone}}
 		parts[i].Document, parts[i].Reject = b.build(i)
 	}
 	return parts, nil
@@ -36,7 +36,7 @@ func Documents(in *Input, tree Tree, detections []Detection) ([]Part, *Reject) {
 // builder makes one document. Each method is the rule of one field or of a few that belong together.
 type builder struct {
 	in       *Input
-	settings *Settings
+	settings Settings
 	tree     Tree
 	d        *Detection
 	clock    clock
