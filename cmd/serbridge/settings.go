@@ -146,7 +146,7 @@ type traceSettings struct {
 	Exporter       string        `env:"OTEL_TRACES_EXPORTER" shown:"otlp once an endpoint is set" values:"otlp|none" doc:"otlp alone: to http://localhost:4318; none: no traces."`
 	Protocol       string        `env:"OTEL_EXPORTER_OTLP_PROTOCOL" shown:"http/protobuf" values:"http/protobuf" doc:"Protocol of the collector; gRPC is not spoken: a collector takes HTTP on port 4318."`
 	TracesProtocol string        `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" shown:"http/protobuf" values:"http/protobuf" doc:"The same for traces alone."`
-	Headers        secret.Source `env:"OTEL_EXPORTER_OTLP_HEADERS" doc:"Headers for the collector, name=value and comma-separated: its credentials. The file is read at the start."`
+	Headers        secret.Source `env:"OTEL_EXPORTER_OTLP_HEADERS" doc:"Headers for the collector, name=value and comma-separated: its credentials."`
 	Disabled       bool          `env:"OTEL_SDK_DISABLED,default=false" doc:"No traces, whatever else is set."`
 }
 

@@ -37,13 +37,12 @@ func newTraces(s traceSettings, log *slog.Logger, red *secret.Redactor) (*traces
 	if !s.on() {
 		return nil, nil
 	}
-	options, err := s.exporter(red)
-	if err != nil { // a file that is not there yet must not keep detections from being delivered
-		log.Warn("traces are sent without their credentials", "error", err)
-	}
-	exporter, err := otlptracehttp.New(context.Background(), options...)
+	exporter, err := newExporter(s, red)
 	if err != nil {
 		return nil, fmt.Errorf("make exporter of traces: %w", err)
+	}
+	if err := exporter.renew(context.Background()); err != nil { // a file that is not there yet must not keep detections from being delivered
+		log.Warn("traces are sent without their credentials", "error", err)
 	}
 	sayOTel(log)
 	return newTracesTo(exporter, red), nil
@@ -57,27 +56,63 @@ func newTracesTo(exporter sdktrace.SpanExporter, red *secret.Redactor) *traces {
 	return &traces{sdktrace.NewTracerProvider(sdktrace.WithBatcher(cleanExporter{exporter, red}), sdktrace.WithResource(about))}
 }
 
-// exporter are the settings that the library would read from the process's
-// environment itself; the others it does read there.
-func (s traceSettings) exporter(red *secret.Redactor) (options []otlptracehttp.Option, err error) {
-	if to := s.url(); to != "" {
-		options = append(options, otlptracehttp.WithEndpointURL(to))
+// freshExporter reads the collector's headers before each batch, so that a credential which was rotated needs no restart.
+// The library has one batch under way at a time.
+type freshExporter struct {
+	sdktrace.SpanExporter // with the headers as they were read last
+	settings              traceSettings
+	red                   *secret.Redactor
+	headers               string
+}
+
+// newExporter has no headers yet.
+func newExporter(s traceSettings, red *secret.Redactor) (*freshExporter, error) {
+	exporter, err := otlptracehttp.New(context.Background(), s.options()...)
+	return &freshExporter{SpanExporter: exporter, settings: s, red: red}, err
+}
+
+// ExportSpans is sdktrace.SpanExporter's. Where the headers cannot be read, it tries with the last ones.
+func (e *freshExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	if err := e.renew(ctx); err != nil {
+		otel.Handle(err)
 	}
-	if s.Headers == nil {
-		return options, nil
+	return e.SpanExporter.ExportSpans(ctx, spans)
+}
+
+// renew takes in headers that are others than before.
+func (e *freshExporter) renew(ctx context.Context) error {
+	if e.settings.Headers == nil {
+		return nil
 	}
-	text, err := s.Headers()
+	text, err := e.settings.Headers()
 	if err != nil {
-		return options, fmt.Errorf("read OTEL_EXPORTER_OTLP_HEADERS: %w", err)
+		return fmt.Errorf("read OTEL_EXPORTER_OTLP_HEADERS: %w", err)
+	}
+	if text == e.headers {
+		return nil
 	}
 	headers, ok := otlpHeaders(text)
 	if !ok {
-		return options, errors.New("read OTEL_EXPORTER_OTLP_HEADERS: want name=value pairs, comma-separated, values URL-escaped")
+		return errors.New("read OTEL_EXPORTER_OTLP_HEADERS: want name=value pairs, comma-separated, values URL-escaped")
 	}
 	for _, value := range headers {
-		red.Add(append(strings.Fields(value), value)...)
+		e.red.Add(append(strings.Fields(value), value)...)
 	}
-	return append(options, otlptracehttp.WithHeaders(headers)), nil
+	next, err := otlptracehttp.New(ctx, append(e.settings.options(), otlptracehttp.WithHeaders(headers))...)
+	if err != nil {
+		return fmt.Errorf("make exporter of traces: %w", err)
+	}
+	_ = e.Shutdown(ctx) // holds nothing back
+	e.SpanExporter, e.headers = next, text
+	return nil
+}
+
+// options are the settings that the library would read from the process's environment itself; the others it does read there.
+func (s traceSettings) options() (options []otlptracehttp.Option) {
+	if to := s.url(); to != "" {
+		options = append(options, otlptracehttp.WithEndpointURL(to))
+	}
+	return options
 }
 
 // url is where spans go; empty: the library's default, on this machine.

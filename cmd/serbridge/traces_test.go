@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +118,43 @@ func TestTracesReachTheCollectorAtTheStop(t *testing.T) {
 		t.Errorf("the span is %s", text)
 	}
 	if got := red.Redact("sent key of-the-collector"); strings.Contains(got, "collector") {
+		t.Errorf("the redactor does not know the header: %q", got)
+	}
+}
+
+// A collector's credential that was rotated must not cost a restart, and the new one is as secret as the old. A file that is
+// being replaced costs no spans.
+func TestRotatedHeadersOfTheCollectorNeedNoRestart(t *testing.T) {
+	keys := make(chan string, 10)
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { keys <- r.Header.Get("X-Key") }))
+	defer collector.Close()
+	file := filepath.Join(t.TempDir(), "headers")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("x-key=first-of-the-collector")
+	red := new(secret.Redactor)
+	all := tracesOf(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_HEADERS_FILE": file}, slog.New(slog.DiscardHandler), red)
+	defer stopped(t, all)
+	sends := func(want string) {
+		t.Helper()
+		_, span := all.tracer().Start(t.Context(), "x")
+		span.End()
+		if err := all.provider.ForceFlush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-keys; got != want {
+			t.Errorf("the collector got %q, want %q", got, want)
+		}
+	}
+	sends("first-of-the-collector")
+	write("x-key=second-of-the-collector")
+	sends("second-of-the-collector")
+	write("")
+	sends("second-of-the-collector")
+	if got := red.Redact("sent second-of-the-collector"); strings.Contains(got, "second") {
 		t.Errorf("the redactor does not know the header: %q", got)
 	}
 }
