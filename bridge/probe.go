@@ -212,7 +212,10 @@ func (b *Bridge) query(ctx context.Context, d *document, by stellar.Field, value
 		return nil, err
 	}
 	b.tokens.next()
-	return b.cfg.Stellar.Search(ctx, auth, by, value)
+	begun := d.trail.now()
+	found, err := b.cfg.Stellar.Search(ctx, auth, by, value)
+	d.trail.searched(begun, by, len(found), err)
+	return found, err
 }
 
 // found settles that the document is stored.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strconv"
 	"time"
@@ -26,6 +27,8 @@ const (
 	attrVerdict   = attribute.Key("serbridge.verdict")
 	attrCertainty = attribute.Key("serbridge.certainty")
 	attrSettled   = attribute.Key("serbridge.settled")
+	attrSearch    = attribute.Key("serbridge.search")
+	attrFound     = attribute.Key("serbridge.found")
 )
 
 // mostTraced is how many documents of a record have spans of their own: more in
@@ -38,22 +41,26 @@ type tracing struct {
 	group  string
 	client string
 	insert []attribute.KeyValue // of every attempt
+	search []attribute.KeyValue // of every search
 }
 
 func newTracing(cfg *Config) *tracing {
 	if cfg.Tracer == nil {
 		return nil
 	}
-	return &tracing{tracer: cfg.Tracer, group: cfg.Group, client: cfg.Instance, insert: ofEndpoint(cfg.Stellar.Endpoint())}
+	endpoint := cfg.Stellar.Endpoint()
+	server := ofServer(endpoint)
+	return &tracing{tracer: cfg.Tracer, group: cfg.Group, client: cfg.Instance,
+		insert: append([]attribute.KeyValue{semconv.HTTPRequestMethodPost, semconv.URLFull(endpoint.String())}, server...),
+		search: append([]attribute.KeyValue{semconv.HTTPRequestMethodGet}, server...)}
 }
 
-func ofEndpoint(u *url.URL) []attribute.KeyValue {
+func ofServer(u *url.URL) []attribute.KeyValue {
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
 		port = map[string]int{"https": 443, "http": 80}[u.Scheme]
 	}
-	return []attribute.KeyValue{semconv.HTTPRequestMethodPost, semconv.ServerAddress(u.Hostname()), semconv.ServerPort(port),
-		semconv.URLFull(u.String()), semconv.NetworkProtocolVersion("1.1")}
+	return []attribute.KeyValue{semconv.ServerAddress(u.Hostname()), semconv.ServerPort(port), semconv.NetworkProtocolVersion("1.1")}
 }
 
 // trail is the spans of a record, or of one document of a fan-out: they are
@@ -175,6 +182,23 @@ func (t *trail) attempted(begun time.Time, before int, a stellar.Answer) {
 	if a.Verdict != stellar.Delivered {
 		span.SetAttributes(attrCertainty.String(string(a.Certainty)))
 		fail(span, a.Reason)
+	}
+	span.End()
+}
+
+// searched tells of one search for what may be stored. Its address is left out:
+// it names what was searched for.
+func (t *trail) searched(begun time.Time, by stellar.Field, found int, err error) {
+	if t == nil {
+		return
+	}
+	span := t.child("GET", begun, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.search...),
+		trace.WithAttributes(attrSearch.String(string(by)), attrFound.Int(found)))
+	if e, ok := errors.AsType[*stellar.ReadError](err); ok {
+		if e.Status > 0 {
+			span.SetAttributes(semconv.HTTPResponseStatusCode(e.Status))
+		}
+		fail(span, e.Reason)
 	}
 	span.End()
 }

@@ -33,14 +33,18 @@ type traced struct {
 
 func trace1(t *testing.T, value string, api stellartest.Config, script func(stellartest.Request) stellartest.Fault, headers ...kgo.RecordHeader) traced {
 	t.Helper()
+	return traceWith(t, value, api, func(w *world) { w.api.Script(script) }, func(*bridge.Config) {}, headers...)
+}
+
+// traceWith is trace1 with a world and a member that are prepared.
+func traceWith(t *testing.T, value string, api stellartest.Config, prepare func(*world), configure func(*bridge.Config), headers ...kgo.RecordHeader) traced {
+	t.Helper()
 	w := newWorld(t, worldConfig{partitions: 1, api: api})
-	if script != nil {
-		w.api.Script(script)
-	}
+	prepare(w)
 	kept := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(kept))
 	w.produceRecords(&kgo.Record{Topic: topic, Key: []byte("secret-key"), Value: []byte(value), Headers: headers})
-	w.start(func(c *bridge.Config) { c.Tracer = provider.Tracer("test") })
+	w.start(func(c *bridge.Config) { c.Tracer = provider.Tracer("test"); configure(c) })
 	w.settled(time.Hour)
 	synctest.Wait()
 	return traced{t, w, kept.GetSpans()}
@@ -154,6 +158,28 @@ func TestTraceShowsEachAttempt(t *testing.T) {
 		}
 		tr.has(posts[1], "http.request.resend_count", "1")
 		tr.has(posts[2], "http.request.resend_count", "2", "http.response.status_code", "200")
+	})
+}
+
+// A document that waits for a search looks idle, unless the search is seen, and one that was refused too.
+func TestTraceShowsEachSearch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := traceWith(t, string(detection(1)), refreshed, func(w *world) {
+			w.api.Script(stellartest.Sequence(stellartest.CutAfterStoring()))
+			w.api.ScriptReads(stellartest.Sequence(stellartest.Forbidden()))
+		}, probing)
+		searches := tr.named("GET")
+		if len(searches) != 2 {
+			t.Fatalf("%d searches are traced, want 2", len(searches))
+		}
+		tr.under(tr.one("consume "+topic), append(searches, tr.one("POST"))...)
+		tr.has(searches[0], "http.request.method", "GET", "server.address", "localhost", "http.response.status_code", "403", "error.type", "http_403", "serbridge.found", "0")
+		tr.has(searches[1], "serbridge.search", "delivery_key", "serbridge.found", "1", "error.type", "")
+		if searches[0].Status.Code != codes.Error || searches[1].Status.Code != codes.Unset {
+			t.Errorf("%v, %v", searches[0].Status, searches[1].Status)
+		}
+		tr.holdsNothingOf("secret-key", "detection 1", "id-1", tr.w.api.Documents()[0].DeliveryKey)
 	})
 }
 
