@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Oldest is the letter that retention takes first of those that nobody has handled.
@@ -14,8 +16,8 @@ type Oldest struct {
 	Retention time.Duration // retention.ms of the topic; 0: unlimited, or we may not read it
 }
 
-// OldestOpen looks for the oldest letter that nobody has handled. It reads what was handled, and of each partition up to
-// the first that was not: give it a ctx that bounds that. A topic that does not exist holds none.
+// OldestOpen looks for the oldest letter that nobody has handled. It reads what was handled, and of each partition the
+// first that was not: give it a ctx that bounds that. A topic that does not exist holds none.
 func (w *Writer) OldestOpen(ctx context.Context) (o Oldest, err error) {
 	r, err := OpenReader(ctx, w.cfg.Options, w.cfg.Topic)
 	if errors.Is(err, ErrNoTopic) {
@@ -25,18 +27,31 @@ func (w *Writer) OldestOpen(ctx context.Context) (o Oldest, err error) {
 		return o, fmt.Errorf("look for the oldest dead letter: %w", err)
 	}
 	defer r.Close()
-	for _, s := range r.Spans {
-		meant := Filter{Fates: []Fate{Open}, Partitions: []int32{s.Partition}}
-		err := r.Each(ctx, meant, func(e *Entry) (bool, error) {
-			if at := e.Record.Timestamp; !o.Open || at.Before(o.Timestamp) {
+	if o, err = r.Oldest(ctx); err == nil {
+		o.Retention = w.Retention(ctx)
+	}
+	return o, err
+}
+
+// Oldest looks for the oldest letter that nobody has handled: of each partition it reads the first. The retention it leaves
+// open.
+func (r *Reader) Oldest(ctx context.Context) (o Oldest, err error) {
+	_, first := r.Open()
+	for _, p := range first {
+		s, _ := r.Span(p.Partition)
+		s.Start = p.Offset
+		err := r.Read(ctx, s, func(record *kgo.Record) error {
+			if record.Attrs.IsControl() || r.Fate(Place{record.Partition, record.Offset}) != Open {
+				return nil
+			}
+			if at := record.Timestamp; !o.Open || at.Before(o.Timestamp) {
 				o.Open, o.Timestamp = true, at
 			}
-			return false, nil
+			return errEnough
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, errEnough) {
 			return o, fmt.Errorf("look for the oldest dead letter: %w", err)
 		}
 	}
-	o.Retention = w.Retention(ctx)
 	return o, nil
 }

@@ -28,6 +28,12 @@ type standing struct {
 	Pods        []podStanding       `json:"pods,omitempty"`
 	DeadLetters *int64              `json:"dead_letters"` // that nobody has handled; null: not known
 	Remarks     []string            `json:"remarks"`
+
+	// The oldest of these, by the time from which retention counts. Null: there is none, or it is not known.
+	OldestLetter      *time.Time `json:"oldest_dead_letter_at"`
+	LetterRetentionIn *float64   `json:"dead_letter_retention_in_seconds"` // null: never, too
+
+	lettersNear bool // retention is near
 }
 
 // finding is one thing that somebody should know.

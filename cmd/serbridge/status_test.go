@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,65 @@ func TestStatusSaysWhyAPodDoesNotDeliver(t *testing.T) {
 	got = w.command("status --json --over 200ms --pods " + pod.Addr())
 	if err := json.Unmarshal([]byte(got.stdout), &st); err != nil || len(st.Pods) != 1 || !st.Pods[0].Ready || *st.Pods[0].Exposure != 7 {
 		t.Errorf("%v, %s", err, got.stdout)
+	}
+}
+
+// A dead letter that nobody looks at is lost without a word once retention takes it.
+func TestStatusSaysThatRetentionSoonTakesDeadLetters(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 0)
+	w.produceAt(0, []byte("no json"), time.Now().Add(-2*time.Hour))
+	w.live()
+	keep := func(topic, name, value string) {
+		t.Helper()
+		if _, err := w.admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: name, Value: &value}}, topic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep("live.dlq", "retention.ms", "10000000") // of which two hours are 72 %
+	if st := w.status(exitDone); len(st.Findings) != 2 || st.Findings[1].Says != "1 dead letter that nobody has handled" ||
+		st.OldestLetter == nil || st.At.Sub(*st.OldestLetter).Round(time.Minute) != 2*time.Hour {
+		t.Errorf("early: %+v", st)
+	}
+	keep("live.dlq", "retention.ms", "8700000") // 83 %
+	if st := w.status(exitFailed); !strings.Contains(st.Verdict, "retention may remove the oldest in 24 min") {
+		t.Errorf("near: %+v", st)
+	}
+	keep("t", "retention.bytes", "1000000")
+	if got := w.command("dlq park --reason invalid_json --because seen"); got.code != exitDone {
+		t.Fatalf("%+v", got)
+	}
+	st := w.status(exitDone)
+	if *st.DeadLetters != 0 || st.OldestLetter != nil || len(st.Findings) != 1 {
+		t.Errorf("handled: %+v", st)
+	}
+	if len(st.Remarks) != 1 || !strings.Contains(st.Remarks[0], "t has retention.bytes") {
+		t.Errorf("remarks %q", st.Remarks)
+	}
+}
+
+// A look every few seconds must not read each time all that was ever handled.
+func TestStatusWatchesDeadLettersSeldom(t *testing.T) {
+	t.Parallel()
+	w := newDeliveredWorld(t, 10)
+	s := &status{timeout: 10 * time.Second, admin: w.admin}
+	var err error
+	if s.settings, err = loadStatusSettings(w.environ, nil); err != nil {
+		t.Fatal(err)
+	}
+	if s.options, err = s.settings.Kafka.options(slog.New(slog.DiscardHandler), nil); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	s.lookAtLetters(t.Context(), now)
+	if got := w.command("dlq park --reason invalid_json --because seen"); got.code != exitDone || s.letters.n != 1 {
+		t.Fatalf("%d letters, %+v", s.letters.n, got)
+	}
+	if s.lookAtLetters(t.Context(), now.Add(lettersEvery-time.Second)); s.letters.n != 1 {
+		t.Error("they were looked at again at once")
+	}
+	if s.lookAtLetters(t.Context(), now.Add(lettersEvery)); s.letters.n != 0 {
+		t.Error("they were not looked at again")
 	}
 }
 

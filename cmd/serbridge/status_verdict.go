@@ -20,9 +20,7 @@ func (st *standing) judge() {
 	for _, p := range st.Partitions {
 		st.judgePartition(p)
 	}
-	if n := st.DeadLetters; n != nil && *n > 0 {
-		st.warn(count(*n, "dead letter")+" that nobody has handled", "serbridge dlq ls")
-	}
+	st.judgeLetters()
 	slices.SortStableFunc(st.Findings, func(a, b finding) int { return rank(a.State) - rank(b.State) })
 	st.State = stateOK
 	st.Verdict = st.pace()
