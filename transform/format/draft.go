@@ -121,7 +121,7 @@ func eachLeaf(path string, v transform.Value, f func(string, transform.Value)) {
 	}
 	for _, m := range v.Members() {
 		next := path + "." + m.Name
-		if _, err := compile(next, true); err != nil || strings.ContainsAny(m.Name, ". ") {
+		if _, err := compile(next, true, nil); err != nil || strings.ContainsAny(m.Name, ". ") {
 			next = path + "[" + strconv.QuoteToASCII(m.Name) + "]"
 		}
 		eachLeaf(next, m.Value, f)
