@@ -99,6 +99,37 @@ func normal(v any) (out any) {
 	return out
 }
 
+// An alert that no test of promtool (.ci/chart) has seen fire may be silent for ever.
+func TestEveryAlertFiresInATest(t *testing.T) {
+	const of = "../../helm/serbridge/files/rules/"
+	rules, err := os.ReadFile(of + "serbridge.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadFile(of + "serbridge_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fired := make(map[string]bool)
+	for _, found := range firing.FindAllStringSubmatch(string(tests), -1) {
+		fired[found[1]+found[2]] = true
+	}
+	alerts := ruleNames.FindAllStringSubmatch(string(rules), -1)
+	for _, alert := range alerts {
+		if !fired[alert[1]] {
+			t.Errorf("no test expects %s to fire", alert[1])
+		}
+	}
+	if len(alerts) == 0 {
+		t.Error("no alerts were found")
+	}
+}
+
+var ruleNames = regexp.MustCompile(`- alert: (\w+)`)
+
+// firing is an alert that a test expects, in either form.
+var firing = regexp.MustCompile(`labels: '{alertname="(\w+)"}'|alertname: (\w+)\n +exp_alerts:\n +- exp_labels`)
+
 var metricNames = regexp.MustCompile(`serbridge_[a-z_]+`)
 
 // An alert or a panel on a metric that nobody writes is silent for ever.
