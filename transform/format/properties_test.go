@@ -333,7 +333,8 @@ func FuzzJavaTime(f *testing.F) {
 	})
 }
 
-// One catalogue serves all workers, and memory goes from record to record: none may see another's.
+// One catalogue serves all workers, and memory goes from record to record: none may see another's, nor a document that is
+// sent again when others have long been made.
 func TestFormatsAreSafeForConcurrentUse(t *testing.T) {
 	type one struct {
 		in   transform.Input
@@ -349,10 +350,14 @@ func TestFormatsAreSafeForConcurrentUse(t *testing.T) {
 	var group sync.WaitGroup
 	for w := range 4 {
 		group.Go(func() {
+			var made []transform.Result
 			for i := range 4 * len(all) {
-				o := all[(i*(w+1)+w)%len(all)]
-				if got := withoutRaw(t, Transform(o.in)); !slices.Equal(got, o.want) {
-					t.Errorf("got %s, want %s", got, o.want)
+				made = append(made, Transform(all[(i*(w+1)+w)%len(all)].in))
+				if i -= 8 * w; i < 0 {
+					continue
+				}
+				if got, want := withoutRaw(t, made[i]), all[(i*(w+1)+w)%len(all)].want; !slices.Equal(got, want) {
+					t.Errorf("got %s, want %s", got, want)
 					return
 				}
 			}
