@@ -10,8 +10,12 @@ import (
 
 // sayPlan says what is going to be done, or why there is nothing to do.
 func (r *replay) sayPlan(p backfill.Plan) {
-	r.show.event("plan", map[string]any{"resumed": r.resumed, "complete": r.resumed && p.Complete(), "offsets": p.Total(), "left": p.Left(),
-		"unsettled": p.Unsettled(), "until": p.Until, "partitions": partitionPlans(p)})
+	plan := map[string]any{"resumed": r.resumed, "complete": r.resumed && p.Complete(), "offsets": p.Total(), "left": p.Left(),
+		"unsettled": p.Unsettled(), "partitions": partitionPlans(p)}
+	if !p.Until.IsZero() {
+		plan["until"] = p.Until
+	}
+	r.show.event("plan", plan)
 	id := r.run.ID
 	switch {
 	case r.resumed && p.Complete():

@@ -89,6 +89,9 @@ func TestReplayDeliversARangeEndsAndIsComplete(t *testing.T) {
 	if got.code != exitDone {
 		t.Fatalf("%+v", got)
 	}
+	if until, is := lastLine(t, got.stdout, "plan")["until"]; is {
+		t.Errorf("a range without an end in time ends at %v", until)
+	}
 	ledger := lastLine(t, got.stdout, "ledger")
 	for name, want := range map[string]any{"complete": true, "records": 100.0, "delivered": 90.0, "left": 0.0, "resumed": false, "repeats_possible": 0.0} {
 		if ledger[name] != want {
@@ -170,6 +173,9 @@ func TestRehearsalOfATimeRangeMeasuresTheRange(t *testing.T) {
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
 	w := newReplayWorld(t, 40, func(i int) time.Time { return begin.Add(time.Duration(i) * time.Second) })
 	got := w.replay("t --from earliest --include-unsettled --dry-run --json --to " + begin.Add(5*time.Second).Format(time.RFC3339))
+	if lastLine(t, got.stdout, "plan")["until"] == nil {
+		t.Errorf("the plan does not say where it ends: %s", got.stdout)
+	}
 	var found findings
 	text, _ := json.Marshal(lastLine(t, got.stdout, "findings")["found"])
 	if err := json.Unmarshal(text, &found); err != nil {
