@@ -22,12 +22,12 @@ func (t *terms) macro(e ast.ComprehensionExpr) term {
 	isBool := init.Kind() == ast.LiteralKind
 	switch {
 	case isBool && step.FunctionName() == operators.LogicalOr && init.AsLiteral() == types.False && isAccu(step.Args()[0], accu):
-		return loop(over, inner.of(step.Args()[1]), anyTrue)
+		return loop(over, nil, inner.of(step.Args()[1]), anyTrue)
 	case isBool && step.FunctionName() == operators.LogicalAnd && init.AsLiteral() == types.True && isAccu(step.Args()[0], accu):
-		return loop(over, inner.of(step.Args()[1]), allTrue)
+		return loop(over, nil, inner.of(step.Args()[1]), allTrue)
 	case init.Kind() == ast.ListKind && step.FunctionName() == operators.Add:
 		if element := appended(step, accu); element != nil {
-			return loop(over, inner.of(element), mapped)
+			return loop(over, nil, inner.of(element), mapped)
 		}
 	case init.Kind() == ast.ListKind && step.FunctionName() == operators.Conditional && isAccu(step.Args()[2], accu):
 		return inner.filter(over, step.Args()[0], step.Args()[1], accu)
@@ -58,19 +58,12 @@ func (t *terms) filter(over term, condition, step ast.Expr, accu string) term {
 	if keep == nil || made == nil {
 		return nil
 	}
-	return loop(over, func(s *scope) transform.Value {
-		switch keep(s).Kind() {
-		case jsontext.KindTrue:
-			return transform.Array(made(s))
-		case jsontext.KindFalse:
-			return transform.Array()
-		}
-		return transform.Value{}
-	}, filtered)
+	return loop(over, keep, made, mapped)
 }
 
-// loop evaluates body for each element of an array and hands the results to gather.
-func loop(over, body term, gather func(results []transform.Value) transform.Value) term {
+// loop evaluates body for each element of an array, or for those of which the condition holds, and hands the results to
+// gather, which keeps none of their memory. A condition that is no boolean makes the whole absent, as in CEL.
+func loop(over, condition, body term, gather func(results []transform.Value) transform.Value) term {
 	if body == nil {
 		return nil
 	}
@@ -79,18 +72,30 @@ func loop(over, body term, gather func(results []transform.Value) transform.Valu
 		if !array.IsArray() {
 			return transform.Value{}
 		}
-		results := make([]transform.Value, 0, array.Len())
-		at := len(s.locals)
+		local, results := len(s.locals), len(s.stack)
 		s.locals = append(s.locals, transform.Value{})
-		for i := range array.Len() {
+		known := true
+		for i := 0; i < array.Len() && known; i++ {
 			if s.steps++; s.steps > costLimit {
 				break
 			}
-			s.locals[at] = array.Index(i)
-			results = append(results, body(s))
+			s.locals[local] = array.Index(i)
+			if condition != nil {
+				holds := condition(s).Kind()
+				known = holds == jsontext.KindTrue || holds == jsontext.KindFalse
+				if holds != jsontext.KindTrue {
+					continue
+				}
+			}
+			v := body(s)
+			s.stack = append(s.stack, v)
 		}
-		s.locals = s.locals[:at]
-		return gather(results)
+		var gathered transform.Value
+		if known {
+			gathered = gather(s.stack[results:])
+		}
+		s.locals, s.stack = s.locals[:local], s.stack[:results]
+		return gathered
 	}
 }
 
@@ -117,17 +122,3 @@ func decided(results []transform.Value, deciding jsontext.Kind) transform.Value 
 }
 
 func mapped(results []transform.Value) transform.Value { return transform.Array(results...) }
-
-// filtered puts together arrays of none or one. A condition that is no boolean makes the whole absent, as in CEL.
-func filtered(results []transform.Value) transform.Value {
-	kept := make([]transform.Value, 0, len(results))
-	for _, r := range results {
-		if !r.IsArray() {
-			return transform.Value{}
-		}
-		if r.Len() == 1 {
-			kept = append(kept, r.Index(0))
-		}
-	}
-	return transform.Array(kept...)
-}
