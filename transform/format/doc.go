@@ -86,7 +86,8 @@
 //	confidence(x)         a number, or low, medium, high as 25, 50, 75
 //
 // A filter in a STREAMS_FILE (ReadStreams) is such an expression too, asked of each detection as its mapping would read it.
-// A Filter is an expression of the same kind on records and their documents, of which a replay takes what it means.
+// A Filter is an expression of the same kind on records and their documents, of which a replay takes what it means. Its
+// record is the value as it came, in its envelopes, which the filter of a stream never sees: hence two names.
 //
 // # Not obvious
 //
