@@ -162,12 +162,6 @@ var sections = map[string]string{
 	"Transform": "Transform", "Receipts": "Receipts", "Registry": "Schema registry", "Traces": "Traces", "Process": "Process",
 }
 
-// rebalanceMargin is what the group waits beyond a drain: the commit's retries and one poll of the group.
-const rebalanceMargin = 35 * time.Second
-
-// rebalanceTimeout is the group's; always longer than the drain that it has to outlast.
-func (s deliverySettings) rebalanceTimeout() time.Duration { return s.DrainTimeout + rebalanceMargin }
-
 // handledTopic says what became of the dead letters in DLQ_TOPIC.
 func (s deadLetterSettings) handledTopic() string { return deadletter.HandledTopic(s.Topic) }
 

@@ -64,7 +64,6 @@ func TestMinimalSettingsAreEnough(t *testing.T) {
 		{"handled", s.DLQ.handledTopic(), "serbridge.dlq.handled"},
 		{"create", s.DLQ.Create, true},
 		{"drain", s.Delivery.DrainTimeout, 25 * time.Second},
-		{"rebalance", s.Delivery.rebalanceTimeout(), time.Minute},
 		{"rate", s.Delivery.RateLimit, 200.0},
 		{"share", s.Delivery.RateShare, "backlog"},
 		{"buffer", s.Delivery.BufferBytes, size(32 << 20)},
