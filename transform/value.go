@@ -381,17 +381,18 @@ func appendKey(dst []byte, name string) []byte {
 // appendQuoted appends s as a JSON string. Most are printable ASCII, and the library is slower. The only error that there
 // is reports invalid UTF-8, which is mended then.
 func appendQuoted(dst []byte, s string) []byte {
-	start, from := len(dst), 0
-	dst = append(dst, '"')
+	start := len(dst)
+	dst = append(slices.Grow(dst, len(s)+2), '"')
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\': // every few bytes of the native record
-			dst = append(append(dst, s[from:i]...), '\\')
-			from = i
-		case c < ' ' || c > '~':
+		c := s[i]
+		if c < ' ' || c > '~' {
 			dst, _ = jsontext.AppendQuote(dst[:start], s)
 			return dst
 		}
+		if c == '"' || c == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, c)
 	}
-	return append(append(dst, s[from:]...), '"')
+	return append(dst, '"')
 }
