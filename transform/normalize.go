@@ -128,14 +128,20 @@ func namesIdentity(field string) bool {
 // no address, or 0.0.0.0 or ::, which stand for "none".
 func lateral(source, destination string) (between, decidable bool) {
 	s, ok := parseAddr(source)
-	d, also := parseAddr(destination)
-	if !ok || !also {
+	if !ok {
+		return false, false
+	}
+	d, ok := parseAddr(destination)
+	if !ok {
 		return false, false
 	}
 	return isPrivate(s) && isPrivate(d), true
 }
 
 func parseAddr(text string) (netip.Addr, bool) {
+	if text == "" { // as most often: an error would be made for it
+		return netip.Addr{}, false
+	}
 	a, err := netip.ParseAddr(strings.TrimSpace(text))
 	a = a.Unmap()
 	return a, err == nil && !a.IsUnspecified()

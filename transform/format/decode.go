@@ -392,16 +392,20 @@ func (d *decoder) scale(v *yaml.Node, field string) (s scale) {
 }
 
 // meaning is a severity, a status, or nothing for a word that stands for none.
-func (d *decoder) meaning(v *yaml.Node, field string) string {
+// meaning is a number for a severity, a word for a status, nothing for a word that says nothing.
+func (d *decoder) meaning(v *yaml.Node, field string) transform.Value {
 	if v.Tag == "!!null" {
-		return ""
+		return transform.Value{}
 	}
 	severity, err := strconv.Atoi(v.Value)
 	isStatus := slices.Contains([]string{"New", "In Progress", "Ignored", "Closed"}, v.Value)
 	if field == "severity" && (err != nil || severity < 0 || severity > 100) || field == "status" && !isStatus {
 		d.bad(v, field, "%q: allowed are severities 0 to 100; statuses New, In Progress, Ignored and Closed", v.Value)
 	}
-	return v.Value
+	if isStatus {
+		return transform.String(v.Value)
+	}
+	return transform.Integer(int64(severity))
 }
 
 func (d *decoder) bands(v *yaml.Node, field string) (all []band) {

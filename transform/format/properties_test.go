@@ -188,10 +188,10 @@ func TestSeveritiesAreMonotone(t *testing.T) {
 		for _, s := range r.severity {
 			var words, bands []string
 			for _, w := range s.words {
-				words = append(words, w.value)
+				words = append(words, w.means.JSON())
 			}
 			for _, b := range s.bands {
-				bands = append(bands, b.value)
+				bands = append(bands, b.means.JSON())
 			}
 			if !isMonotone(words) || !isMonotone(bands) {
 				t.Errorf("%s: words %v, bands %v", m.name, s.words, s.bands)

@@ -17,12 +17,15 @@ type scale struct {
 }
 
 // wordValue is one row of a table of words. Severities stand in their native order, the least severe first.
-type wordValue struct{ word, value string }
+type wordValue struct {
+	word  string
+	means transform.Value
+}
 
 // band is what numbers up to and including most are.
 type band struct {
 	most  float64
-	value string
+	means transform.Value
 }
 
 // commonSeverity reads what most formats mean: a word, or a number from 0 to 100.
@@ -54,24 +57,13 @@ func (s *scale) read(of *scope, common func(word string) transform.Value) (nativ
 	folded := strings.ToLower(strings.TrimSpace(word))
 	for _, w := range s.words {
 		if w.word == folded {
-			return native, meaningOf(w.value), nil
+			return native, w.means, nil
 		}
 	}
 	if n := s.number(folded); !n.IsAbsent() {
 		return native, n, nil
 	}
 	return native, common(folded), nil
-}
-
-// meaningOf is a number for a severity, a word for a status, nothing for a word that says nothing.
-func meaningOf(v string) transform.Value {
-	if n := transform.Number(v); !n.IsAbsent() {
-		return n
-	}
-	if v == "" {
-		return transform.Value{}
-	}
-	return transform.String(v)
 }
 
 func (s *scale) number(word string) transform.Value {
@@ -84,7 +76,7 @@ func (s *scale) number(word string) transform.Value {
 	}
 	for i, b := range s.bands {
 		if n <= b.most || i == len(s.bands)-1 {
-			return meaningOf(b.value)
+			return b.means
 		}
 	}
 	return transform.Number(strconv.FormatFloat(n*s.times, 'f', 2, 64))
