@@ -43,6 +43,7 @@ func (m *mapping) mapLeaf(into *detections, l *leaf, in *transform.Input) {
 func (m *mapping) elements(into *detections, rules *rules, list transform.Value, in *transform.Input) {
 	s := &into.scope
 	record, l := s.r, s.leaf
+	s.whole = canonical{}
 	for i := 0; i < min(list.Len(), maxLeaves) && !into.tooMany(); i++ {
 		s.see(list.Index(i), record, l, m.fold, rules.calls)
 		d := m.detection(into, rules, in, i)
@@ -330,7 +331,8 @@ func (b *binder) identity() error {
 	if !says {
 		b.d.Identity = []transform.Value{transform.String("record"), b.scope.r.Canonical()}
 		if b.element >= 0 {
-			b.d.Identity = append(b.d.Identity, b.scope.parent.Canonical(), transform.Integer(int64(b.element)))
+			b.d.Identity = append(b.d.Identity, b.scope.whole.of(b.scope.parent), transform.Integer(int64(b.element)))
+			b.scope.cost += b.scope.whole.cost
 		}
 	}
 	b.d.Identified = true

@@ -60,7 +60,7 @@
 // parent what it was expanded out of, outer the facts of the envelopes around it, the nearest first. What is not there
 // is null, and so is whatever is looked up in it. An expression that cannot be evaluated, such as a text that is less
 // than a number, says nothing, so that no odd value costs a detection. Only one that looks at very much of a record made
-// for it is refused (mapping_cost).
+// for it is refused (mapping_cost), and so are the last elements of a list that together do.
 //
 // Beside CEL's own functions and macros there are, all for any value:
 //

@@ -40,6 +40,7 @@ type scope struct {
 	fold      bool
 
 	stack  []transform.Value // arguments of the calls that are being evaluated
+	whole  canonical         // parent, where several elements have it in their identity
 	said   []said            // what the calls of the mapping have said, by their place in calls
 	locals []transform.Value // of the macros that are being evaluated
 	steps  int               // elements that macros have looked at
@@ -52,11 +53,25 @@ type said struct {
 	known bool
 }
 
+// canonical is the canonical form of a value, made once, and how many steps it takes to hash.
+type canonical struct {
+	value transform.Value
+	cost  int
+}
+
+func (c *canonical) of(v transform.Value) transform.Value {
+	if c.value.IsAbsent() {
+		c.value = v.Canonical()
+		c.cost = len(c.value.JSON()) / 256
+	}
+	return c.value
+}
+
 // see makes the scope that of another record or element for a mapping of so many calls, and keeps its memory.
 func (s *scope) see(r, parent transform.Value, l *leaf, fold bool, calls int) {
 	known := slices.Grow(s.said[:0], calls)[:calls]
 	clear(known)
-	*s = scope{r: r, parent: parent, leaf: l, fold: fold, stack: s.stack[:0], locals: s.locals[:0], said: known}
+	*s = scope{r: r, parent: parent, leaf: l, fold: fold, whole: s.whole, stack: s.stack[:0], locals: s.locals[:0], said: known}
 }
 
 // reset forgets the record, and what an unusual one has blown up.
@@ -69,6 +84,7 @@ func (s *scope) reset() {
 	clear(s.stack[:cap(s.stack)])
 	clear(s.locals[:cap(s.locals)])
 	clear(s.said)
+	s.whole = canonical{}
 	s.see(transform.Value{}, transform.Value{}, nil, false, 0)
 }
 
@@ -218,6 +234,7 @@ func (a forgivingAttribute) Eval(vars interpreter.Activation) ref.Val {
 type function struct {
 	least, most int // arguments
 	call        func(fold bool, args ...transform.Value) transform.Value
+	weight      func(arg transform.Value) int // steps that it takes to read an argument
 }
 
 func (f function) declaration(name string, fold bool) cel.EnvOption {

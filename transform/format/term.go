@@ -187,7 +187,7 @@ func (t *terms) ourFunction(f function, args []term) term {
 		at := len(s.stack)
 		for _, a := range args {
 			v := a(s) // which uses the stack above at, and leaves it as it was
-			s.cost += weight(v)
+			s.cost += f.weight(v)
 			s.stack = append(s.stack, v)
 		}
 		result := f.call(fold, s.stack[at:]...)
@@ -203,6 +203,19 @@ func weight(v transform.Value) int {
 		return len(text) / 32
 	}
 	return v.Len()
+}
+
+// wholeWeight is the weight of all that stands in a value.
+func wholeWeight(v transform.Value) int {
+	steps := weight(v)
+	for i := range v.Len() {
+		if v.IsArray() {
+			steps += wholeWeight(v.Index(i))
+		} else {
+			steps += wholeWeight(v.Members()[i].Value)
+		}
+	}
+	return steps
 }
 
 func conditional(args []term) term {
