@@ -105,7 +105,9 @@ func (d *dispenser) reserve() (wait time.Duration, cancel func(), changed <-chan
 	defer d.mu.Unlock()
 	// What was given back is kept only while the bucket has room beside it, or
 	// it would add up to a burst.
-	d.returned = max(0, min(d.returned, float64(d.limiter.Burst())-d.limiter.Tokens()))
+	if d.returned > 0 {
+		d.returned = max(0, min(d.returned, float64(d.limiter.Burst())-d.limiter.Tokens()))
+	}
 	if d.limiter.Limit() <= 0 {
 		return -1, func() {}, d.changed
 	}

@@ -78,7 +78,9 @@ func (e *Exposure) AcquireAtBase(ctx context.Context, topic string, n int, fresh
 		return err
 	}
 	w := &waiter{topic: topic, n: max(n, 0), fresh: fresh, atBase: atBase, granted: make(chan struct{})}
-	e.join(w)
+	if e.join(w) {
+		return nil
+	}
 	select {
 	case <-w.granted:
 		return nil
@@ -101,7 +103,8 @@ func (e *Exposure) Look() {
 	e.grant()
 }
 
-func (e *Exposure) join(w *waiter) {
+// join reports whether there is room at once.
+func (e *Exposure) join(w *waiter) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if w.atBase != nil && w.atBase() {
@@ -110,6 +113,12 @@ func (e *Exposure) join(w *waiter) {
 		e.line.Join(w.topic, w)
 	}
 	e.grant()
+	select {
+	case <-w.granted:
+		return true
+	default:
+		return false
+	}
 }
 
 // leave takes a waiter out whose context ended. The grant may have come at the same moment: it is given back, or the
