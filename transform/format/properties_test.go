@@ -302,7 +302,7 @@ func FuzzCEF(f *testing.F) {
 }
 
 func FuzzLEEF(f *testing.F) {
-	fuzzText(f, []string{"LEEF:1.0|a|b|c|d|k=v\tl=w", "LEEF:2.0|a|b|c|d|x5E|k=v^l=w", "LEEF:2.0|a|b|c|d||"}, parseLEEF)
+	fuzzText(f, []string{"LEEF:1.0|a|b|c|d|k=v\tl=w", "LEEF:2.0|a|b|c|d|x5E|k=v^l=w", "LEEF:2.0|a|b|c|d||", "LEEF:1.0|||||\x92=\t\xc8=00"}, parseLEEF)
 }
 
 func FuzzSyslog(f *testing.F) {
@@ -313,7 +313,7 @@ func FuzzSyslog(f *testing.F) {
 }
 
 func FuzzZeekLog(f *testing.F) {
-	fuzzText(f, []string{"#separator \\x09\n#path\tnotice\n#fields\ta\tb\n#types\ttime\tset[enum]\n1.5\tx,y\n", "#separator \\x2c\n#fields,a\n-\n"}, func(s string) (transform.Value, *transform.Reject) {
+	fuzzText(f, []string{"#separator \\x09\n#path\tnotice\n#fields\ta\tb\n#types\ttime\tset[enum]\n1.5\tx,y\n", "#separator \\x2c\n#fields,a\n-\n", "#fields\t\xd7\t\x86\n\t0"}, func(s string) (transform.Value, *transform.Reject) {
 		rows, _ := zeekLog(s)
 		var all []transform.Value
 		for _, r := range rows {

@@ -139,6 +139,7 @@ func (f *fieldsOf) index(name string) int {
 }
 
 func (f *fieldsOf) set(name string, v transform.Value) {
+	name = strings.ToValidUTF8(name, "\uFFFD") // or two names were one in JSON
 	if i := f.index(name); i >= 0 {
 		f.members[i].Value = v
 		return
