@@ -281,11 +281,17 @@ func loadTransformSettings(environ map[string]string) (settings, error) {
 	return settings{Transform: s.Transform, Registry: s.Registry}, found.err(red)
 }
 
+// maxClientID is what the Kafka client takes, whose own error names no setting.
+const maxClientID = 256
+
 func (s kafkaSettings) check() (found problems) {
 	for _, b := range s.Brokers {
 		if why := brokerFault(b); why != "" {
 			found.say("KAFKA_BROKERS", b, why)
 		}
+	}
+	if len(s.ClientID) > maxClientID {
+		found.sayf("KAFKA_CLIENT_ID", "", "has %d bytes, want at most %d", len(s.ClientID), maxClientID)
 	}
 	found.add(s.checkTopics()...)
 	for _, err := range s.config(nil).Validate() {

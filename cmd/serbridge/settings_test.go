@@ -141,6 +141,8 @@ func TestMalformedValueStopsTheStart(t *testing.T) {
 		{name: "DLQ_CREATE", value: "yes", want: "true or false"},
 		{name: "KAFKA_START", value: "24h", want: "-24h"},
 		{name: "KAFKA_START", value: "2026-01-31", want: "2026-01-31T08:00:00Z"},
+		{name: "KAFKA_CLIENT_ID", value: strings.Repeat("c", 257), want: "at most 256"},
+		{name: "KAFKA_CLIENT_ID", value: strings.Repeat("c", 256), want: ""},
 		{name: "KAFKA_GROUP_PROTOCOL", value: "eager", want: "classic or consumer"},
 		{name: "KAFKA_SESSION_TIMEOUT", value: "500ms", want: "from 1s to 30m"},
 		{name: "KAFKA_SESSION_TIMEOUT", value: "45", want: "duration"},
