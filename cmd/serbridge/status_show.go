@@ -36,7 +36,11 @@ func (st *standing) text() string {
 	if st.Group.Name == "" {
 		return b.String()
 	}
-	fmt.Fprintf(&b, "\ngroup %s, %s, %s %s; %s, over %.3g s\n", escape(st.Group.Name), count(st.Group.Members, "member"), escape(st.Group.Protocol), escape(st.Group.State),
+	is := "no state known" // never begun, forgotten by Kafka, or not to be seen
+	if st.Group.State != "" {
+		is = st.Group.Protocol + " " + st.Group.State
+	}
+	fmt.Fprintf(&b, "\ngroup %s, %s, %s; %s, over %.3g s\n", escape(st.Group.Name), count(st.Group.Members, "member"), escape(is),
 		st.At.Local().Format("2006-01-02 15:04:05 MST"), st.Seconds)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PARTITION\tMEMBER\tBASE\tABOVE\tBACKLOG\tSETTLED/S\tOLDEST\tRETENTION IN")

@@ -278,6 +278,15 @@ func TestStatusOfAYoungRecordIsNoStandstill(t *testing.T) {
 	}
 }
 
+func TestStatusSaysThatAGroupHasNoState(t *testing.T) {
+	for want, group := range map[string]groupStanding{"group g, 0 members, no state known; ": {Name: "g"},
+		"group g, 2 members, classic Stable; ": {Name: "g", Protocol: "classic", State: "Stable", Members: 2}} {
+		if text := (&standing{Group: group}).text(); !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+}
+
 func TestStatusLinesAreSafe(t *testing.T) {
 	st := &standing{Verdict: "a\x1b[2J\nb", Group: groupStanding{Name: "g"}, Partitions: []partitionStanding{{Topic: "t", Member: "pod\x1b[2J"}}, Remarks: []string{"c\r"}}
 	if text := st.text(); strings.ContainsAny(text, "\x1b\r") {
