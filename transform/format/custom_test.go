@@ -135,8 +135,8 @@ func TestDraftIsAMappingThatWorks(t *testing.T) {
 	if len(result.Parts) != 1 || result.Parts[0].Document == nil || result.Format != "acme" {
 		t.Fatalf("%s\n%s", describe(result), draft)
 	}
-	draft, err = Draft("acme", input(`{"alertTitle":"Door","what's up":{"in":"a\u0085\n: b"},"when":"2026-11-01T03:04:05Z","level":"low"}`, nil))
-	for _, want := range []string{`#   r.alertTitle: "Door"`, `#   r["what's up"]["in"]: `, `#   r.when: `, "(fields.event_name, timestamp, identity: none yet)"} {
+	draft, err = Draft("acme", input(`{"alertTitle":"Door","what's up":{"in":"a\u0085\n: b"},"a//\n+r":"c","b-r":"d","when":"2026-11-01T03:04:05Z","level":"low"}`, nil))
+	for _, want := range []string{`#   r.alertTitle: "Door"`, `#   r["what's up"]["in"]: `, `#   r["a//\n+r"]: `, `#   r["b-r"]: `, `#   r.when: `, "(fields.event_name, timestamp, identity: none yet)"} {
 		if err != nil || !strings.Contains(draft, want) {
 			t.Errorf("%v: no %s in\n%s", err, want, draft)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"serbridge/transform"
 )
@@ -121,7 +122,8 @@ func eachLeaf(path string, v transform.Value, f func(string, transform.Value)) {
 	}
 	for _, m := range v.Members() {
 		next := path + "." + m.Name
-		if _, err := compile(next, true, nil); err != nil || strings.ContainsAny(m.Name, ". ") {
+		isWord := !strings.ContainsFunc(m.Name, func(c rune) bool { return c >= utf8.RuneSelf || !isWordByte(byte(c)) }) // or it could end the comment
+		if _, err := compile(next, true, nil); err != nil || !isWord {
 			next = path + "[" + strconv.QuoteToASCII(m.Name) + "]"
 		}
 		eachLeaf(next, m.Value, f)
