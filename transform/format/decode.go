@@ -391,7 +391,6 @@ func (d *decoder) scale(v *yaml.Node, field string) (s scale) {
 	return s
 }
 
-// meaning is a severity, a status, or nothing for a word that stands for none.
 // meaning is a number for a severity, a word for a status, nothing for a word that says nothing.
 func (d *decoder) meaning(v *yaml.Node, field string) transform.Value {
 	if v.Tag == "!!null" {
