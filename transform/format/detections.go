@@ -9,7 +9,7 @@ import (
 // detections are those of one record. Their memory goes from record to record, since no document keeps any of it.
 type detections struct {
 	all   []transform.Detection
-	made  int // of the first counted: those that would become a document or a reject
+	made  int // of the first upTo: those that would become a document or a reject
 	upTo  int
 	most  int // MAX_FANOUT
 	spent int // steps that expressions took

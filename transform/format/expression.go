@@ -83,7 +83,7 @@ func (s *scope) reset() {
 	}
 	clear(s.stack[:cap(s.stack)])
 	clear(s.locals[:cap(s.locals)])
-	clear(s.said)
+	clear(s.said[:cap(s.said)]) // a leaf before the last may have had more calls
 	s.whole = canonical{}
 	s.see(transform.Value{}, transform.Value{}, nil, false, 0)
 }
