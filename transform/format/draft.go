@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"serbridge/transform"
@@ -147,4 +148,10 @@ func sayer(from []*expression, s *scope) *expression {
 	return nil
 }
 
-func yamlQuoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+// yamlQuoted is one line, whatever stands in s.
+func yamlQuoted(s string) string {
+	if strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+}
