@@ -31,9 +31,9 @@ import (
 // through the whole bridge into a bare HTTP sink, and beside it, as often, the
 // floor: the same documents POSTed by a bare net/http loop over as many
 // connections. Each has three turns, of which the best counts: what else runs on
-// the machine only ever costs. Broker and sink are in this process, and the floor has no broker at all; so
-// between the two stands what nobody can do without, the naive loop: a consumer
-// that transforms and POSTs, and guarantees nothing.
+// the machine only ever costs. Broker and sink are in this process, and the floor
+// has no broker at all; so between the two stands what nobody can do without, the
+// naive loop: a consumer that transforms and POSTs, and guarantees nothing.
 //
 //	go test -run '^$' -bench Pipeline -count 5 ./bridge
 //
