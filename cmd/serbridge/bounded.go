@@ -139,6 +139,10 @@ func planning(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // seed keeps the plan and reads back which one stands.
 func (r *boundedRun) seed(ctx context.Context, plan backfill.Plan) (*backfill.Plan, error) {
+	if r.newSettings {
+		return nil, usageError{fmt.Errorf("go on with run %s: there is none of this name: it was never begun, or Kafka has forgotten it. "+
+			"Look at --run-id; to begin one, leave --%s out", r.run.ID, newSettingsFlag)}
+	}
 	plan.Asked = r.asked()
 	if err := r.run.Seed(ctx, plan); err != nil {
 		return nil, r.explain(ctx, err)

@@ -117,6 +117,16 @@ func TestReplaySharedWithOtherSettingsIsRefused(t *testing.T) {
 	}
 }
 
+// A name that was mistyped would deliver the whole range again.
+func TestNewSettingsBeginNoRun(t *testing.T) {
+	t.Parallel()
+	w := newReplayWorld(t, 4, recently)
+	got := w.replay("t --from earliest --include-unsettled --run-id nope --new-settings --rate 1000")
+	if got.code != exitUsage || !strings.Contains(got.stderr, "run nope: there is none of this name") || w.api.Ledger().Distinct != 0 {
+		t.Errorf("%+v, %d stored", got, w.api.Ledger().Distinct)
+	}
+}
+
 // What was mended is asked of everybody from then on.
 func TestRunThatWasMendedRefusesTheFormerSettings(t *testing.T) {
 	t.Parallel()

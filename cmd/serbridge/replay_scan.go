@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,7 +159,7 @@ func (r *replay) exportTo(ctx context.Context, plan backfill.Plan, out io.Writer
 		w.Write(document) //nolint:errcheck // the buffer keeps its error for the next call
 		return w.WriteByte('\n')
 	})
-	if err = errors.Join(err, w.Flush()); err != nil {
+	if err = cmp.Or(err, w.Flush()); err != nil {
 		return fmt.Errorf("write documents: %w", err)
 	}
 	r.sayFindings(found, 0)
