@@ -43,7 +43,7 @@ type scope struct {
 	whole  canonical         // parent, where several elements have it in their identity
 	said   []said            // what the calls of the mapping have said, by their place in calls
 	locals []transform.Value // of the macros that are being evaluated
-	steps  int               // elements that macros have looked at
+	steps  int               // elements that macros and memberships have looked at
 	cost   int               // steps that count for the record alone: of what functions read, and of the library's programs
 }
 

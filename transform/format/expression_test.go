@@ -1,6 +1,7 @@
 package format
 
 import (
+	"strings"
 	"testing"
 
 	"serbridge/transform"
@@ -110,9 +111,10 @@ func TestCostOfExpressionsIsBounded(t *testing.T) {
 	for i := range elements {
 		elements[i] = transform.Integer(int64(i))
 	}
-	s := scope{r: transform.Object(transform.Member{Name: "a", Value: transform.Array(elements...)}), leaf: new(leaf)}
-	const source = `r.a.all(x, r.a.all(y, x + y >= 0))`
-	for _, source := range []string{source, `r.a.exists(x, r.a.exists(y, x == "n" && y == "n"))`} {
+	s := scope{r: transform.Object(transform.Member{Name: "a", Value: transform.Array(elements...)},
+		transform.Member{Name: "long", Value: transform.String(strings.Repeat("0", 1<<20))}), leaf: new(leaf)}
+	for _, source := range []string{`r.a.all(x, r.a.all(y, x + y >= 0))`, `r.a.exists(x, r.a.exists(y, x == "n" && y == "n"))`,
+		`r.a.exists(x, "n" in r.a)`, `r.a.exists(x, lower(r.long) == x)`, `!r.a.all(x, r.a == r.a)`, `r.a.exists(x, r.long < r.long)`} {
 		x, issues := compile(source, false, nil)
 		if issues != nil {
 			t.Fatal(issues.Err())
@@ -120,6 +122,6 @@ func TestCostOfExpressionsIsBounded(t *testing.T) {
 		if _, err := x.eval(&s); err != errCost {
 			t.Errorf("%s: got %v", source, err)
 		}
-		s.steps = 0
+		s.steps, s.cost = 0, 0
 	}
 }

@@ -74,9 +74,12 @@ func loop(over, condition, body term, gather func(results []transform.Value) tra
 		}
 		local, results := len(s.locals), len(s.stack)
 		s.locals = append(s.locals, transform.Value{})
-		known := true
+		known, read := true, s.cost
 		for i := 0; i < array.Len() && known; i++ {
-			if s.steps++; s.steps > costLimit {
+			if s.steps++; s.cost-read > recordLimit { // each element had something long read
+				s.steps = max(s.steps, costLimit+1)
+			}
+			if s.steps > costLimit {
 				break
 			}
 			s.locals[local] = array.Index(i)

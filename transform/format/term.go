@@ -166,9 +166,9 @@ func (t *terms) call(e ast.CallExpr) term {
 	case operators.LogicalNot:
 		return not(args[0])
 	case operators.Equals:
-		return func(s *scope) transform.Value { return transform.Bool(equal(args[0](s), args[1](s))) }
+		return func(s *scope) transform.Value { return transform.Bool(s.equal(args[0](s), args[1](s))) }
 	case operators.NotEquals:
-		return func(s *scope) transform.Value { return transform.Bool(!equal(args[0](s), args[1](s))) }
+		return func(s *scope) transform.Value { return transform.Bool(!s.equal(args[0](s), args[1](s))) }
 	case operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
 		return comparison(e.FunctionName(), args)
 	case operators.In:
@@ -262,6 +262,15 @@ func not(arg term) term {
 	}
 }
 
+// equal is equal, at its cost: a macro may compare the same long values for each of many elements.
+func (s *scope) equal(a, b transform.Value) bool {
+	if a.Kind() != b.Kind() {
+		return false
+	}
+	s.cost += wholeWeight(a)
+	return equal(a, b)
+}
+
 // equal compares as CEL does: numbers by value, values of two types never.
 func equal(a, b transform.Value) bool {
 	if a.Kind() != b.Kind() {
@@ -329,7 +338,9 @@ func comparison(operator string, args []term) term {
 		operators.Greater: func(n int) bool { return n > 0 }, operators.GreaterEquals: func(n int) bool { return n >= 0 },
 	}[operator]
 	return func(s *scope) transform.Value {
-		n, ok := order(args[0](s), args[1](s))
+		a, b := args[0](s), args[1](s)
+		s.cost += min(weight(a), weight(b))
+		n, ok := order(a, b)
 		if !ok {
 			return transform.Value{}
 		}
@@ -344,7 +355,10 @@ func membership(args []term) term {
 		switch {
 		case in.IsArray():
 			for i := range in.Len() {
-				if equal(one, in.Index(i)) {
+				if s.steps++; s.steps > costLimit {
+					break
+				}
+				if s.equal(one, in.Index(i)) {
 					return transform.Bool(true)
 				}
 			}
