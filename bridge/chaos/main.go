@@ -7,7 +7,7 @@
 //	go run ./bridge/chaos --seed 42 --for 10m      the same again, for longer
 //	go run ./bridge/chaos --brokers 127.0.0.1:9092 against a real broker
 //	go run ./bridge/chaos --proof kills            a fixed schedule instead: kills, stuck, exposure, cut, members,
-//	                                               replay, shared, redrive
+//	                                               replay, shared, beside, redrive
 //
 // It exits with 1, and with the seed, if a record was lost, if a kill repeated
 // more documents than MAX_REPEATS, or if a document was stored again without a
@@ -45,6 +45,7 @@ type options struct {
 	records    int
 	rounds     int
 	timeout    time.Duration // STELLAR_TIMEOUT of the members
+	limit      int           // their RATE_LIMIT; 0: none
 }
 
 func main() {
@@ -55,7 +56,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "", "serbridge to test; empty: built from this tree")
 	flag.StringVar(&o.state, "broker-state", os.Getenv("TEST_KAFKA_STATE"), "directory of the broker that .ci/kafka started: it may be frozen")
 	flag.StringVar(&o.proxied, "proxied", os.Getenv("TEST_KAFKA_PROXIED"), "listen-port=broker-port: a listener of the real broker that names the first port, where the harness then stands and can cut the members off")
-	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, cut, members, replay, shared or redrive: a fixed schedule; empty: harm at random")
+	flag.StringVar(&o.proof, "proof", "", "kills, stuck, exposure, cut, members, replay, shared, beside or redrive: a fixed schedule; empty: harm at random")
 	flag.BoolVar(&o.probe, "probe", false, "ON_AMBIGUOUS=probe for kills, replay, shared and redrive: no kill repeats anything")
 	flag.IntVar(&o.records, "records", 0, "records of a proof; 0: its own number")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of a proof, mostly kills; 0: its own number")
@@ -140,6 +141,9 @@ func (o *options) complete() error {
 	def(&o.members, p.members)
 	def(&o.records, p.records)
 	def(&o.rounds, p.rounds)
+	if o.proof == "beside" {
+		o.limit = liveLimit
+	}
 	if o.proof == "stuck" || o.proof == "exposure" {
 		o.timeout = 9 * time.Minute // what hangs must not be sent again for that
 	}

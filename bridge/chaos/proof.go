@@ -26,6 +26,7 @@ var proofs = map[string]struct {
 	"members":  {(*world).proveMembers, 20_000, 8, 2},
 	"replay":   {(*world).proveReplay, 50_000, 10, 0},
 	"redrive":  {(*world).proveRedrive, 5_000, 4, 0},
+	"beside":   {(*world).proveBeside, 2_000, 1, 2},
 	"shared":   {(*world).proveShared, 20_000, 1, 0},
 }
 

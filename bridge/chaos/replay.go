@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -129,6 +130,39 @@ func (w *world) proveShared(ctx context.Context, rng *rand.Rand) error {
 	fmt.Printf("shared: two processes, a third joined, one left by SIGTERM; %d records, %d documents stored again\n", w.o.records, n)
 	if n > 0 {
 		return fmt.Errorf("%d documents stored again and nobody was killed", n)
+	}
+	return nil
+}
+
+const (
+	liveLimit   = 100 // RATE_LIMIT of the live group
+	besideLimit = 50  // --rate of the replay beside it
+	burst       = 5   // of each, by default
+)
+
+// proveBeside replays while records flow and two members deliver at their limit: the requests of any second stay within
+// what both may have.
+func (w *world) proveBeside(ctx context.Context, _ *rand.Rand) error {
+	half := w.o.records / 2
+	if err := errors.Join(w.produce(ctx, half), w.settle(ctx)); err != nil {
+		return err
+	}
+	again := w.storable()
+	if err := w.start("replay", w.topic, "--from", "earliest", "--to", "now", "--run-id", runID, "--rate", strconv.Itoa(besideLimit)); err != nil {
+		return err
+	}
+	replay := w.remove(len(w.members) - 1)
+	if err := errors.Join(w.produce(ctx, w.o.records-half), w.ended(ctx, replay, true), w.settle(ctx)); err != nil {
+		return err
+	}
+	l, most := w.api.Ledger(), w.api.MaxInWindow(time.Second)
+	fmt.Printf("beside: %d live and %d replayed at %d and %d a second; %d requests in the fullest second, %d documents stored again\n",
+		w.storable(), again, liveLimit, besideLimit, most, l.Repeats)
+	if l.Distinct != w.storable()+again || l.Repeats > 0 {
+		return fmt.Errorf("%d different documents stored, want %d; %d again, and nobody was killed", l.Distinct, w.storable()+again, l.Repeats)
+	}
+	if allowed := liveLimit*105/100 + besideLimit + 2*burst; most > allowed {
+		return fmt.Errorf("%d requests in a second, at most %d are allowed", most, allowed)
 	}
 	return nil
 }

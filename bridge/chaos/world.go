@@ -190,7 +190,7 @@ func (w *world) start(args ...string) error {
 		"KAFKA_GROUP_PROTOCOL="+w.o.protocol, "KAFKA_SESSION_TIMEOUT=6s",
 		"STELLAR_URL=http://"+w.addr, "STELLAR_USER="+stellartest.DefaultUser, "STELLAR_API_KEY="+stellartest.DefaultAPIKey,
 		"STELLAR_TIMEOUT="+w.o.timeout.String(), "DRAIN_TIMEOUT="+(w.o.timeout+5*time.Second).String(),
-		"RATE_LIMIT=0", "REJECT_BRAKE=0", "ADMIN_ADDR="+m.admin,
+		"RATE_LIMIT="+strconv.Itoa(w.o.limit), "REJECT_BRAKE=0", "ADMIN_ADDR="+m.admin,
 		"MAX_REPEATS="+strconv.Itoa(w.o.maxRepeats))
 	if w.o.probe {
 		m.cmd.Env = append(m.cmd.Env, "ON_AMBIGUOUS=probe", "PROBE_WAIT=3s")
