@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"serbridge/bridge/audit"
+	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar/stellartest"
 )
 
@@ -201,5 +206,66 @@ func TestApacheReplayOfADeletedTopicSaysSo(t *testing.T) {
 	}
 	if got := <-done; got.code != exitFailed || !strings.Contains(got.stderr, topic+" is not there any more") || !strings.Contains(got.stdout, "the run is not complete") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// deliverLive runs the live group until it has settled all of the topic.
+func (w *apacheWorld) deliverLive(topic string, records int64) {
+	w.t.Helper()
+	red := new(secret.Redactor)
+	s, err := loadSettings(w.environ, red)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	v, err := newService(s, slog.New(slog.DiscardHandler), red)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- v.run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	}()
+	w.await("all settled", func() bool {
+		commits, err := w.admin.FetchOffsets(ctx, w.environ["KAFKA_GROUP"])
+		settled := int64(0)
+		commits.Each(func(c kadm.OffsetResponse) { settled += max(0, c.At) })
+		return err == nil && settled == records
+	})
+}
+
+// An audit over what real brokers keep finds what was removed, changed and doubled in the index, and nothing else.
+func TestApacheAuditFindsWhatWasTamperedWith(t *testing.T) {
+	t.Parallel()
+	w := newApacheWorld(t)
+	topic := w.create("audited", 2, nil)
+	for i := range 80 {
+		w.produce(w.client, w.detection(topic, int32(i%2), i, time.Minute))
+	}
+	w.api.SetVariant(stellartest.Variant{RefreshDelay: -1})
+	maps.Copy(w.environ, map[string]string{"KAFKA_TOPICS": topic, "RECEIPTS_TOPIC": w.name + ".receipts", "PROBE_WAIT": "1s", "ADMIN_ADDR": "127.0.0.1:0"})
+	w.deliverLive(topic, 80)
+	d := &deliveredWorld{replayWorld: w.replayWorld, client: w.client}
+	const line = "--from earliest --read-back all --rate 10000"
+	if clean := d.audit(line); clean.code != exitDone || len(clean.findings) != 0 || clean.total.Delivered != 80 || clean.total.Searched != 80 {
+		t.Fatalf("before: %+v", clean)
+	}
+	id := func(place string) string { return d.trace(topic + place).Documents[0].ID }
+	_, repeated := w.api.Repeat(id(":1:8"))
+	if !w.api.Remove(id(":0:5")) || w.api.Alter(id(":1:6"), []byte(`{"event_name":"another"}`)) != nil || !repeated {
+		t.Fatal("tamper")
+	}
+	got := d.audit(line)
+	if got.code != exitFailed || len(got.findings) != 3 {
+		t.Errorf("%+v", got)
+	}
+	for kind, place := range map[audit.Kind]string{audit.Missing: ":0:5", audit.Different: ":1:6", audit.Doubled: ":1:8"} {
+		if found := got.places(kind); !slices.Equal(found, []string{topic + place}) {
+			t.Errorf("%s: %v", kind, found)
+		}
 	}
 }
