@@ -49,10 +49,7 @@ func (w *world) proveKills(ctx context.Context, rng *rand.Rand) error {
 	}
 	sum, each := tally{}, w.o.records/w.o.rounds
 	for i := range w.o.rounds {
-		if err := w.produce(ctx, each); err != nil {
-			return err
-		}
-		if err := w.stored(ctx, min(w.api.Ledger().Distinct+each/10+rng.IntN(each/2), w.storable()-each/10)); err != nil {
+		if err := w.flow(ctx, rng, each); err != nil {
 			return err
 		}
 		mood := brokerMoods[i%len(brokerMoods)]
@@ -72,6 +69,14 @@ func (w *world) proveKills(ctx context.Context, rng *rand.Rand) error {
 	}
 	fmt.Println("kills:", sum)
 	return sum.underLoad(w.o.probe)
+}
+
+// flow produces so many records, and returns while they are being delivered.
+func (w *world) flow(ctx context.Context, rng *rand.Rand, records int) error {
+	if err := w.produce(ctx, records); err != nil {
+		return err
+	}
+	return w.stored(ctx, min(w.api.Ledger().Distinct+records/10+rng.IntN(records/2), w.storable()-records/10))
 }
 
 // worsen has the broker answer late or not at all until better is called.
@@ -254,10 +259,7 @@ func (w *world) proveCut(ctx context.Context, rng *rand.Rand) error {
 	}
 	sum, worst, each := 0, 0, w.o.records/w.o.rounds
 	for i := range w.o.rounds {
-		if err := w.produce(ctx, each); err != nil {
-			return err
-		}
-		if err := w.stored(ctx, min(w.api.Ledger().Distinct+each/10+rng.IntN(each/2), w.storable()-each/10)); err != nil {
+		if err := w.flow(ctx, rng, each); err != nil {
 			return err
 		}
 		before, m := w.api.Ledger().Repeats, w.members[rng.IntN(len(w.members))]

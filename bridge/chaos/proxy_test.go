@@ -7,6 +7,17 @@ import (
 	"testing"
 )
 
+// echo answers with what it is sent, until the listener ends.
+func echo(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() { _, _ = io.Copy(c, c); c.Close() }()
+	}
+}
+
 // A cut that let one connection through, old or new, would prove nothing about members without a broker; one that could not
 // be mended would prove less.
 func TestCutLetsNothingThroughUntilItIsMended(t *testing.T) {
@@ -15,15 +26,7 @@ func TestCutLetsNothingThroughUntilItIsMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
-	go func() { // ends with the listener
-		for {
-			c, err := broker.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); c.Close() }()
-		}
-	}()
+	go echo(broker)
 	v := &valve{}
 	p, err := startProxy(fmt.Sprintf("0=%d", broker.Addr().(*net.TCPAddr).Port), v)
 	if err != nil {

@@ -13,22 +13,14 @@ import (
 // A harm that hits nobody, or everybody, would prove nothing about one member that is cut off alone.
 func TestOnlyTheMemberNamedIsCutOff(t *testing.T) {
 	v := &valve{}
-	echo, err := v.listen("tcp", "127.0.0.1:0")
+	broker, err := v.listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer echo.Close()
-	go func() { // ends with the listener
-		for {
-			c, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); c.Close() }()
-		}
-	}()
+	defer broker.Close()
+	go echo(broker)
 	dial := func() net.Conn {
-		c, err := net.Dial("tcp", echo.Addr().String())
+		c, err := net.Dial("tcp", broker.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
