@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"serbridge/bridge/audit"
-	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar/stellartest"
 )
 
@@ -212,26 +210,9 @@ func TestApacheReplayOfADeletedTopicSaysSo(t *testing.T) {
 // deliverLive runs the live group until it has settled all of the topic.
 func (w *apacheWorld) deliverLive(topic string, records int64) {
 	w.t.Helper()
-	red := new(secret.Redactor)
-	s, err := loadSettings(w.environ, red)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	v, err := newService(s, slog.New(slog.DiscardHandler), red)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(w.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- v.run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			w.t.Error(err)
-		}
-	}()
+	defer running(w.t, w.environ)()
 	w.await("all settled", func() bool {
-		commits, err := w.admin.FetchOffsets(ctx, w.environ["KAFKA_GROUP"])
+		commits, err := w.admin.FetchOffsets(w.t.Context(), w.environ["KAFKA_GROUP"])
 		settled := int64(0)
 		commits.Each(func(c kadm.OffsetResponse) { settled += max(0, c.At) })
 		return err == nil && settled == records

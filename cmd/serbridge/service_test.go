@@ -12,6 +12,30 @@ import (
 	"serbridge/bridge/secret"
 )
 
+// running runs the service with these settings, until stop, which waits for its end.
+func running(t *testing.T, environ map[string]string) (stop func()) {
+	t.Helper()
+	red := new(secret.Redactor)
+	s, err := loadSettings(environ, red)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := newService(s, slog.New(slog.DiscardHandler), red)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- v.run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A quota of the brokers is of a client id: pods, each with a host's name of its own, could share none.
 func TestBrokersKnowTheMemberByItsClientID(t *testing.T) {
 	t.Parallel()
@@ -20,22 +44,8 @@ func TestBrokersKnowTheMemberByItsClientID(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	s, err := loadSettings(map[string]string{"KAFKA_BROKERS": cluster.ListenAddrs()[0], "KAFKA_TOPICS": "t", "KAFKA_CLIENT_ID": "bridge-7",
-		"STELLAR_URL": "https://127.0.0.1:1", "STELLAR_USER": "u", "STELLAR_API_KEY": "k", "ADMIN_ADDR": "127.0.0.1:0"}, new(secret.Redactor))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := newService(s, slog.New(slog.DiscardHandler), new(secret.Redactor))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v.start(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- v.run(ctx) }()
-	defer func() { stop(); <-done }()
+	defer running(t, map[string]string{"KAFKA_BROKERS": cluster.ListenAddrs()[0], "KAFKA_TOPICS": "t", "KAFKA_CLIENT_ID": "bridge-7",
+		"STELLAR_URL": "https://127.0.0.1:1", "STELLAR_USER": "u", "STELLAR_API_KEY": "k", "ADMIN_ADDR": "127.0.0.1:0"})()
 	if _, err := cluster.WaitGroupStable(t.Context(), "serbridge", 1); err != nil {
 		t.Fatal(err)
 	}

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"strings"
 	"testing"
@@ -15,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"serbridge/bridge/secret"
 	"serbridge/bridge/stellar/stellartest"
 )
 
@@ -87,24 +84,14 @@ func (w *deliveredWorld) live() {
 // liveUntil runs it until its commits are as wanted.
 func (w *deliveredWorld) liveUntil(settled func(map[string]map[int32]kfake.GroupCommit) bool) {
 	w.t.Helper()
-	red := new(secret.Redactor)
-	s, err := loadSettings(w.environ, red)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	v, err := newService(s, slog.New(slog.DiscardHandler), red)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ctx, stop := context.WithTimeout(w.t.Context(), time.Minute)
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- v.run(ctx) }()
-	_, err = w.cluster.WaitGroupInfo(ctx, "live", func(g *kfake.GroupInfo) bool {
+	stop := running(w.t, w.environ)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	_, err := w.cluster.WaitGroupInfo(ctx, "live", func(g *kfake.GroupInfo) bool {
 		return g != nil && settled(g.Commits)
 	})
 	stop()
-	if err := errors.Join(err, <-done); err != nil {
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }
