@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -110,6 +108,9 @@ func New(cfg Config) (*Client, error) {
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 64)
 	cfg.Namespace = cmp.Or(cfg.Namespace, "serbridge")
 	cfg.UserAgent = cmp.Or(cfg.UserAgent, "serbridge")
+	if cfg.DialContext == nil {
+		cfg.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -121,7 +122,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("configure the Stellar Cyber API: field InsertPath %q is no path of a URL", cfg.InsertPath)
 	}
 	c := &Client{cfg: cfg, base: base, insert: insert, log: cfg.Logger}
-	c.trust.build = c.newTransport
+	c.trust.build = c.newConnections
 	c.trust.file = cfg.CAFile
 	c.trust.log = cfg.Logger
 	c.remember = rememberer(cfg.Redactor)
@@ -208,68 +209,24 @@ func (c *Client) Endpoint() *url.URL {
 	return &u
 }
 
-// request makes a request for target, an escaped path with its query. Its
-// body is sent at most once.
-func (c *Client) request(ctx context.Context, method, target string, body io.Reader, authorization string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+target, body)
-	if err != nil {
-		return nil, err
-	}
-	// With GetBody, Go may send a body again over a second connection.
-	req.GetBody = nil
-	req.Header.Set("Authorization", authorization)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	return req, nil
-}
-
 // exchange makes one attempt: one request, and its answer up to limit bytes.
 // The attempt's deadline is the only one there is.
-func (c *Client) exchange(ctx context.Context, limit int64, build func(context.Context) (*http.Request, error)) outcome {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, errAttemptTimeout)
-	defer cancel()
-	var e evidence
-	req, err := build(e.watch(ctx))
-	if err != nil {
-		return outcome{failure: ReasonDialFailed, err: err}
-	}
-	transport, err := c.trust.transport()
+func (c *Client) exchange(ctx context.Context, limit int64, r request) outcome {
+	deadline := time.Now().Add(c.cfg.Timeout)
+	connections, err := c.trust.connections()
 	if err != nil {
 		return outcome{failure: ReasonTLSFailed, err: err}
 	}
-	// RoundTrip, not a Client's Do: it follows no redirect, keeps no cookie,
-	// and its errors do not carry the URL.
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return e.failed(ctx, err)
+	if cause := context.Cause(ctx); cause != nil {
+		return outcome{failure: ReasonCancelled, err: cause}
 	}
-	defer resp.Body.Close()
-	o := outcome{status: resp.StatusCode, header: resp.Header, certificate: peerCertificate(resp)}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return o // what follows is no body, and may never end
+	conn, o := connections.take(ctx, deadline)
+	if conn == nil {
+		return o
 	}
-	if o.body, err = readBody(resp, limit); err != nil {
-		cut := e.failed(ctx, err)
-		cut.written = true // the server may have read it all before our writer could say so
-		cut.status, cut.header, cut.body = o.status, o.header, o.body
-		if cut.failure != ReasonCancelled && cut.failure != ReasonTimeout {
-			cut.failure = ReasonAnswerCutOff
-		}
-		return cut
-	}
+	o, again := conn.attempt(ctx, r, limit)
+	connections.give(conn, again)
 	return o
-}
-
-// readBody reads the answer up to limit bytes: to its end, or the connection is
-// not used again. Most answers are short and say how long they are.
-func readBody(resp *http.Response, limit int64) ([]byte, error) {
-	const short = 4 << 10
-	if resp.ContentLength < 0 || resp.ContentLength > min(limit, short) {
-		return io.ReadAll(io.LimitReader(resp.Body, limit))
-	}
-	body := make([]byte, resp.ContentLength)
-	n, err := io.ReadFull(resp.Body, body)
-	return body[:n], err
 }
 
 // text is the beginning of a body, fit to be kept. It is redacted before it

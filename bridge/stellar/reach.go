@@ -19,28 +19,15 @@ type Reached struct {
 // ok is false, why has the Reason and the error.
 func (c *Client) Reach(ctx context.Context) (r Reached, why Answer, ok bool) {
 	begun := time.Now()
-	o := c.exchange(ctx, keptBody, func(ctx context.Context) (*http.Request, error) {
-		req, err := c.request(ctx, http.MethodGet, "/", nil, "")
-		if err == nil {
-			req.Header.Del("Authorization")
-		}
-		return req, err
-	})
+	o := c.exchange(ctx, keptBody, request{method: http.MethodGet, target: "/"})
 	if o.status == 0 {
 		why = judge(o, SuccessID, time.Now())
 		why.Err = c.clean(describe("reach the platform", why, o))
 		return Reached{}, why, false
 	}
 	r = Reached{Certificate: o.certificate, Took: time.Since(begun)}
-	if date, err := http.ParseTime(o.header.Get("Date")); err == nil {
+	if date, err := http.ParseTime(o.said.date); err == nil {
 		r.Date = date
 	}
 	return r, Answer{}, true
-}
-
-func peerCertificate(resp *http.Response) *x509.Certificate {
-	if resp.TLS == nil || len(resp.TLS.PeerCertificates) == 0 {
-		return nil
-	}
-	return resp.TLS.PeerCertificates[0]
 }

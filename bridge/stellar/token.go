@@ -180,13 +180,9 @@ func (c *Client) fly(f *flight) {
 	var o outcome
 	credential, why := c.credential()
 	if why.Reason == "" {
-		o = c.exchange(c.life, maxBody, func(ctx context.Context) (*http.Request, error) {
-			req, err := c.request(ctx, http.MethodPost, tokenPath, nil, credential)
-			if err != nil {
-				return nil, err
-			}
-			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			return req, nil
+		o = c.exchange(c.life, maxBody, request{
+			method: http.MethodPost, target: tokenPath, authorization: credential,
+			contentType: "application/x-www-form-urlencoded",
 		})
 	}
 	now := time.Now()
@@ -255,7 +251,7 @@ func (c *Client) missed(o outcome, credential string, now time.Time) Answer {
 // inserted, so it is always unavailable and not_sent.
 func judgeToken(o outcome, now time.Time) Answer {
 	a := Answer{Verdict: Unavailable, Certainty: CertaintyNotSent, Effect: EffectCounts, Status: o.status}
-	wait, hasWait := retryAfter(o.header, now)
+	wait, hasWait := retryAfter(o.said.retryAfter, now)
 	is2xx := o.status/100 == 2
 	set := func(e Effect, reason string) Answer {
 		a.Effect, a.Reason = e, reason
@@ -271,7 +267,7 @@ func judgeToken(o outcome, now time.Time) Answer {
 	case s == http.StatusTooManyRequests, hasWait && !is2xx:
 		a.RetryAfter = wait
 		return set(EffectCloses, ReasonTokenUnavailable)
-	case is2xx && isHTML(o.header, o.body):
+	case is2xx && isHTML(o.said.contentType, o.body):
 		return set(EffectCloses, ReasonNotTheAPI)
 	case is2xx:
 		return set(EffectCounts, ReasonTokenUnreadable)

@@ -123,10 +123,15 @@ type outcome struct {
 	written bool   // the whole request was written
 	err     error  // of the failure
 	status  int    // 0: no answer began
-	header  http.Header
+	said    said   // its headers
 	body    []byte // its first maxBody bytes
 
 	certificate *x509.Certificate // of whom we spoke to; nil without TLS
+}
+
+// said is what the headers of an answer say; empty for one that it has not.
+type said struct {
+	date, contentType, retryAfter string
 }
 
 // judge is the table of the package comment, one row after the other. It
@@ -146,7 +151,7 @@ func judge(o outcome, success string, now time.Time) Answer {
 			return a.set(Delivered, EffectOpens, "")
 		}
 	}
-	wait, hasWait := retryAfter(o.header, now)
+	wait, hasWait := retryAfter(o.said.retryAfter, now)
 	refusal := documentedRefusal(o.body)
 	switch s := o.status; {
 	case s == http.StatusBadGateway, s == http.StatusGatewayTimeout:
@@ -162,7 +167,7 @@ func judge(o outcome, success string, now time.Time) Answer {
 	case refusal != "":
 		a.Documented = true
 		return a.set(Refused, EffectCounts, refusal)
-	case is2xx && isHTML(o.header, o.body):
+	case is2xx && isHTML(o.said.contentType, o.body):
 		return a.set(Unavailable, EffectCloses, ReasonNotTheAPI)
 	case !is2xx && s < 400:
 		return a.set(Unavailable, EffectCloses, ReasonRedirected)
@@ -285,12 +290,12 @@ const judgedText = 64 << 10
 // isHTML reports whether the body is a web page: by what it says it is, when
 // it begins like one, or by how it begins. A text that is only called HTML, as
 // some frameworks call all they send, is none, and may be the API's.
-func isHTML(h http.Header, body []byte) bool {
+func isHTML(contentType string, body []byte) bool {
 	body = trim(body)
 	if len(body) == 0 || body[0] != '<' {
 		return false
 	}
-	return strings.Contains(strings.ToLower(h.Get("Content-Type")), "html") ||
+	return strings.Contains(strings.ToLower(contentType), "html") ||
 		strings.HasPrefix(http.DetectContentType(body), "text/html")
 }
 
@@ -300,8 +305,8 @@ const longestWait = 5 * time.Minute
 
 // retryAfter reads Retry-After (RFC 9110, 10.2.3: seconds or a date), from 0
 // to 5 minutes. One that is neither is none.
-func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
-	v := strings.TrimSpace(h.Get("Retry-After"))
+func retryAfter(v string, now time.Time) (time.Duration, bool) {
+	v = strings.TrimSpace(v)
 	if v == "" {
 		return 0, false
 	}

@@ -3,7 +3,6 @@ package stellar
 import (
 	"cmp"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,11 +151,7 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 		differs := rows(t, cmp.Or(b.differs, "0 -"))
 		byStatus := append(slices.Clone(differs), rows(t, cmp.Or(b.byStatus, "0 -"))...)
 		for status := 200; status <= 599; status++ {
-			h := http.Header{}
-			if b.contentType != "" {
-				h.Set("Content-Type", b.contentType)
-			}
-			o := outcome{status: status, header: h, body: []byte(b.body), began: true, written: true}
+			o := outcome{status: status, said: said{contentType: b.contentType}, body: []byte(b.body), began: true, written: true}
 			for success, special := range map[string][]row{SuccessID: differs, SuccessStatus: byStatus} {
 				want := find(special, status)
 				if want == "no row" {
@@ -202,7 +197,7 @@ func TestVerdictOfEveryStatusWithRetryAfter(t *testing.T) {
 			if want == "no row" {
 				want = "unavailable refused closes " + httpReason(status)
 			}
-			o := outcome{status: status, header: http.Header{"Retry-After": {"7"}}, body: []byte(b.body), written: true}
+			o := outcome{status: status, said: said{retryAfter: "7"}, body: []byte(b.body), written: true}
 			a := judge(o, SuccessID, time.Time{})
 			if got := summary(a); got != want || a.RetryAfter != 7*time.Second {
 				t.Errorf("%d with %s: got %s after %v, want %s", status, b.name, got, a.RetryAfter, want)
@@ -210,7 +205,7 @@ func TestVerdictOfEveryStatusWithRetryAfter(t *testing.T) {
 		}
 	}
 	// A delivery is one, whatever it asks for.
-	o := outcome{status: 200, header: http.Header{"Retry-After": {"7"}}, body: []byte(`{"_id":"x"}`), written: true}
+	o := outcome{status: 200, said: said{retryAfter: "7"}, body: []byte(`{"_id":"x"}`), written: true}
 	if a := judge(o, SuccessID, time.Time{}); a.Verdict != Delivered || a.RetryAfter != 0 {
 		t.Errorf("a delivery with Retry-After: %s after %v", summary(a), a.RetryAfter)
 	}
@@ -238,7 +233,7 @@ func TestVerdictWithoutAnswer(t *testing.T) {
 		}
 		for _, status := range []int{0, 200, 204, 302, 400, 401, 404, 413, 429, 500, 502, 503} {
 			for _, o := range []outcome{{}, {began: true}, {began: true, written: true}} {
-				o.failure, o.status, o.header, o.body = failure, status, http.Header{"Retry-After": {"7"}}, []byte(`{"_id":"x"}`)
+				o.failure, o.status, o.said, o.body = failure, status, said{retryAfter: "7"}, []byte(`{"_id":"x"}`)
 				want := "unavailable not_sent " + effect + " " + failure
 				if o.written {
 					want = "unknown unknown " + effect + " " + failure
@@ -288,7 +283,7 @@ func TestRetryAfterIsBounded(t *testing.T) {
 		{"Sun, 01 Mar 2026 11:00:00 GMT", 0, true},
 		{"Mon, 01 Mar 9999 11:00:00 GMT", 5 * time.Minute, true},
 	} {
-		got, ok := retryAfter(http.Header{"Retry-After": {test.value}}, now)
+		got, ok := retryAfter(test.value, now)
 		if got != test.want || ok != test.ok {
 			t.Errorf("%q: got %v, %v; want %v, %v", test.value, got, ok, test.want, test.ok)
 		}
@@ -325,8 +320,7 @@ func FuzzJudge(f *testing.F) {
 		if byStatus {
 			success = SuccessStatus
 		}
-		h := http.Header{"Content-Type": {contentType}, "Retry-After": {after}}
-		a := judge(outcome{status: status, header: h, body: []byte(body), written: true}, success, time.Unix(1772366400, 0))
+		a := judge(outcome{status: status, said: said{contentType: contentType, retryAfter: after}, body: []byte(body), written: true}, success, time.Unix(1772366400, 0))
 		if a.Verdict == Delivered {
 			if a.Certainty != "" || a.Reason != "" || status/100 != 2 || !byStatus && status != 200 {
 				t.Errorf("%d %q is a delivery: %+v", status, body, a)

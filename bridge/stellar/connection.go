@@ -1,0 +1,219 @@
+package stellar
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// request is one call of the platform.
+type request struct {
+	method        string
+	target        string // escaped path, with its query
+	authorization string // empty: none is sent
+	contentType   string
+	body          []byte
+}
+
+// connection is one to the platform. An attempt has it for itself, and does in
+// its own goroutine all that is done with it: so what it knows of how far the
+// request got is exact. And no goroutine waits for another on the way, which
+// with net/http's client costs a document as much as its transform. The
+// parsing of HTTP/1.1 is fasthttp's.
+type connection struct {
+	net.Conn // over TLS, if there is any
+
+	host        string            // of the platform, as a request names it
+	agent       string            // the User-Agent
+	forward     *forward          // of plain HTTP through a proxy; else nil
+	certificate *x509.Certificate // the platform's own; nil without TLS
+	quiet       func() bool       // whether nothing waits to be read, not even the end
+
+	in     *bufio.Reader // of Read
+	out    *bufio.Writer // to Write
+	head   fasthttp.RequestHeader
+	answer fasthttp.ResponseHeader
+	began  bool      // something of the request was written
+	lost   error     // with which Read ended; what parsers make of it may quote what was read
+	since  time.Time // idle since
+}
+
+const (
+	answerBuffer = 4 << 10
+	longestHead  = 64 << 10 // of an answer
+	// earlyAnswer is time enough to read what has come already.
+	earlyAnswer = 10 * time.Millisecond
+)
+
+// Read notes the error that ends it.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.lost = err
+	return n, err
+}
+
+// Write notes whether something was written.
+func (c *connection) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.began = c.began || n > 0
+	return n, err
+}
+
+func (c *connection) close() { _ = c.Conn.Close() }
+
+// untouched reports whether the connection is as it was after its last answer.
+// What the server sent since, an end or a complaint, answers no request of
+// ours.
+func (c *connection) untouched() bool { return c.in.Buffered() == 0 && c.quiet() }
+
+// attempt sends the request and reads its answer up to limit bytes. again is
+// whether the connection can carry another.
+func (c *connection) attempt(ctx context.Context, r request, limit int64) (o outcome, again bool) {
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	// Once ctx has ended, its func may come at any time: the next attempt must not meet it.
+	defer func() { again = stop() && again && c.SetDeadline(time.Time{}) == nil }()
+	c.began, c.lost = false, nil
+	o.certificate = c.certificate
+	err := c.send(r)
+	o.began, o.written = c.began, err == nil
+	if err = c.hear(ctx, err); err != nil {
+		return o.failed(ctx, err), false
+	}
+	o.status = c.answer.StatusCode()
+	o.said = said{date: string(c.answer.Peek("Date")), contentType: string(c.answer.ContentType()), retryAfter: string(c.answer.Peek("Retry-After"))}
+	body, whole, err := c.body(limit)
+	if o.body = body; err != nil {
+		return o.failed(ctx, err), false
+	}
+	return o, whole && o.written && !c.answer.ConnectionClose() && c.in.Size() == answerBuffer
+}
+
+// send writes the request to its end, or fails.
+func (c *connection) send(r request) error {
+	h := &c.head
+	h.Reset()
+	h.SetMethod(r.method)
+	h.SetRequestURI(r.target)
+	h.SetHost(c.host)
+	h.SetUserAgent(c.agent)
+	h.Set("Accept", "application/json")
+	if r.authorization != "" {
+		h.Set("Authorization", r.authorization)
+	}
+	if r.method != http.MethodGet {
+		h.SetContentType(r.contentType)
+		h.SetContentLength(len(r.body))
+	}
+	if c.forward != nil {
+		c.forward.mark(h)
+	}
+	c.out.Reset(c)
+	if err := h.Write(c.out); err != nil {
+		return err
+	}
+	if _, err := c.out.Write(r.body); err != nil {
+		return err
+	}
+	return c.out.Flush()
+}
+
+// hear reads the head of the answer. After a request that could not be sent to
+// its end there is one if the server refused it early, as too large for instance.
+func (c *connection) hear(ctx context.Context, unsent error) error {
+	if unsent != nil {
+		if ctx.Err() != nil || c.SetReadDeadline(time.Now().Add(earlyAnswer)) != nil {
+			return unsent
+		}
+	}
+	for {
+		err := c.answer.Read(c.in)
+		var small *fasthttp.ErrSmallBuffer
+		switch {
+		case errors.As(err, &small) && c.in.Size() < longestHead:
+			c.in = bufio.NewReaderSize(c.in, longestHead)
+		case unsent != nil && err != nil:
+			return unsent
+		case err != nil:
+			return c.ended()
+		case c.answer.StatusCode() >= 200, c.answer.StatusCode() == http.StatusSwitchingProtocols:
+			return nil
+		}
+	}
+}
+
+// body reads the body of the answer up to limit bytes. whole is whether that
+// was its end, known without the end of the connection.
+func (c *connection) body(limit int64) (body []byte, whole bool, err error) {
+	status, length := c.answer.StatusCode(), int64(c.answer.ContentLength())
+	switch {
+	case status == http.StatusSwitchingProtocols:
+		return nil, false, nil // what follows is no body, and may never end
+	case status == http.StatusNoContent, status == http.StatusNotModified:
+		return nil, true, nil
+	case length >= 0:
+		body, err = readLength(c.in, min(length, limit))
+		whole = length <= limit
+	case length == -1:
+		body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.in), limit))
+		if whole = int64(len(body)) < limit; whole && err == nil {
+			err = c.answer.ReadTrailer(c.in)
+		}
+	default:
+		body, err = io.ReadAll(io.LimitReader(c.in, limit))
+	}
+	if err != nil {
+		err = c.ended()
+	}
+	return body, whole, err
+}
+
+// readLength reads n bytes. Most answers are short; for more than that, memory
+// is taken as the bytes come.
+func readLength(r io.Reader, n int64) ([]byte, error) {
+	const short = 4 << 10
+	if n > short {
+		body, err := io.ReadAll(io.LimitReader(r, n))
+		if err == nil && int64(len(body)) < n {
+			err = io.ErrUnexpectedEOF
+		}
+		return body, err
+	}
+	body := make([]byte, n)
+	read, err := io.ReadFull(r, body)
+	return body[:read], err
+}
+
+// errNotHTTP takes the place of errors that may quote what the server wrote.
+var errNotHTTP = errors.New("what came over the connection is no HTTP answer")
+
+// ended is why an answer could not be read.
+func (c *connection) ended() error {
+	switch c.lost {
+	case nil:
+		return errNotHTTP
+	case io.EOF:
+		return io.ErrUnexpectedEOF
+	}
+	return c.lost
+}
+
+// quietPipe is quiet for a connection without a socket, net.Pipe's for
+// instance: its end is seen even after the deadline.
+func quietPipe(conn net.Conn) func() bool {
+	return func() bool {
+		if conn.SetReadDeadline(time.Unix(1, 0)) != nil {
+			return false
+		}
+		_, err := conn.Read(make([]byte, 1))
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
+}

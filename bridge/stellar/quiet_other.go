@@ -1,0 +1,9 @@
+//go:build !unix
+
+package stellar
+
+import "net"
+
+// quiet returns a func that reports whether nothing waits to be read from the
+// socket, as far as that can be told here.
+func quiet(socket net.Conn) func() bool { return quietPipe(socket) }
