@@ -136,9 +136,8 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 	}
 	for {
 		err := c.answer.Read(c.in)
-		var small *fasthttp.ErrSmallBuffer
 		switch {
-		case errors.As(err, &small) && c.in.Size() < longestHead:
+		case tooLong(err) && c.in.Size() < longestHead:
 			c.in = bufio.NewReaderSize(c.in, longestHead)
 		case unsent != nil && err != nil:
 			return unsent
@@ -148,6 +147,13 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 			return nil
 		}
 	}
+}
+
+// tooLong reports whether a head did not fit in the buffer; what was read of it
+// is still there.
+func tooLong(err error) bool {
+	var small *fasthttp.ErrSmallBuffer
+	return errors.As(err, &small)
 }
 
 // body reads the body of the answer up to limit bytes. whole is whether that
