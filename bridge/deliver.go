@@ -28,14 +28,34 @@ func (b *Bridge) dispatch(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if !r.p.enter() {
-			b.queue.handBack(r)
-			b.queue.ended(r)
-			continue
+		if b.enter(r) {
+			b.hand(ctx, r)
 		}
-		r.hand = func() { b.queue.handBack(r) }
-		b.hand(ctx, r)
 	}
+}
+
+// enter reports whether a record that was taken may begin: not where its
+// partition is handed over.
+func (b *Bridge) enter(r *record) bool {
+	if !r.p.enter() {
+		b.queue.handBack(r)
+		b.queue.ended(r)
+		return false
+	}
+	r.hand = func() { b.queue.handBack(r) }
+	return true
+}
+
+// next takes a record that waits already; nil: none does. By way of the
+// dispatcher it would cost two more switches between goroutines.
+func (b *Bridge) next(ctx context.Context) *record {
+	for ctx.Err() == nil {
+		r := b.queue.pop(b.admit)
+		if r == nil || b.enter(r) {
+			return r
+		}
+	}
+	return nil
 }
 
 // hand gives the record to a goroutine that has none, or to a new one.
@@ -54,7 +74,9 @@ func (b *Bridge) hand(ctx context.Context, r *record) {
 // are idle.
 func (b *Bridge) carry(ctx context.Context, r *record) {
 	for {
-		b.deliver(r)
+		for ; r != nil; r = b.next(ctx) {
+			b.deliver(r)
+		}
 		if !b.idlers.join(4 * b.cfg.MaxInFlight) {
 			return
 		}
