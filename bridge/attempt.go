@@ -165,6 +165,7 @@ func (b *Bridge) insert(d *document, p permit) stellar.Answer {
 	begun := time.Now()
 	d.tries(begun)
 	a := b.cfg.Stellar.Insert(d.r.p.ctx, p.auth, d.body)
+	ended := time.Now()
 	b.exposure.Release(d.topic, d.r.end(d, a))
 	b.slots.release(p.slot, a.PushBack)
 	b.metrics.attempt(a)
@@ -176,13 +177,13 @@ func (b *Bridge) insert(d *document, p permit) stellar.Answer {
 	}
 	if a.Verdict == stellar.Unknown {
 		d.sends++
-		d.maySince = time.Now()
+		d.maySince = ended
 	}
 	if a.Verdict == stellar.Delivered {
-		b.faults.delivered(d, time.Now()) // before it counts as company: it acquits whoever is weighed next
+		b.faults.delivered(d, ended) // before it counts as company: it acquits whoever is weighed next
 	}
-	b.gate.answered(p.ticket, d, a, time.Now())
+	b.gate.answered(p.ticket, d, a, ended)
 	d.seen = b.gate.deliveries()
-	b.metrics.seconds.Observe(time.Since(begun).Seconds())
+	b.metrics.seconds.Observe(ended.Sub(begun).Seconds())
 	return a
 }

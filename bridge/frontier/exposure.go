@@ -47,7 +47,8 @@ type waiter struct {
 	n       int
 	fresh   bool
 	atBase  func() bool   // nil: never
-	granted chan struct{} // closed, under the lock, when the room is given
+	has     bool          // the room was given
+	granted chan struct{} // closed, under the lock, when it is; nil while nobody waits for that
 }
 
 // NewExposure returns a bound of max documents (MAX_REPEATS); 0 or less is no bound, then room is only counted.
@@ -77,7 +78,7 @@ func (e *Exposure) AcquireAtBase(ctx context.Context, topic string, n int, fresh
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w := &waiter{topic: topic, n: max(n, 0), fresh: fresh, atBase: atBase, granted: make(chan struct{})}
+	w := &waiter{topic: topic, n: max(n, 0), fresh: fresh, atBase: atBase}
 	if e.join(w) {
 		return nil
 	}
@@ -113,12 +114,10 @@ func (e *Exposure) join(w *waiter) bool {
 		e.line.Join(w.topic, w)
 	}
 	e.grant()
-	select {
-	case <-w.granted:
-		return true
-	default:
-		return false
+	if !w.has {
+		w.granted = make(chan struct{})
 	}
+	return w.has
 }
 
 // leave takes a waiter out whose context ended. The grant may have come at the same moment: it is given back, or the
@@ -197,7 +196,10 @@ func (e *Exposure) take(w *waiter) { e.line.Take(w.topic, RoomOf(w.n).One) }
 
 func (e *Exposure) give(w *waiter) {
 	e.held = e.held.Plus(RoomOf(w.n))
-	close(w.granted)
+	w.has = true
+	if w.granted != nil {
+		close(w.granted)
+	}
 }
 
 // Share says whether several topics are consumed. Then none takes all of the room, but for the last units: records of one
