@@ -44,6 +44,7 @@ type connection struct {
 	answer fasthttp.ResponseHeader
 	began  bool      // something of the request was written
 	lost   error     // with which Read ended; what parsers make of it may quote what was read
+	full   bool      // Read got all that it asked for, and TLS may hold the rest of it
 	since  time.Time // idle since
 }
 
@@ -54,10 +55,10 @@ const (
 	earlyAnswer = 10 * time.Millisecond
 )
 
-// Read notes the error that ends it.
+// Read notes the error that ends it, and whether there may be more.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.lost = err
+	c.lost, c.full = err, n == len(b)
 	return n, err
 }
 
@@ -71,9 +72,11 @@ func (c *connection) Write(b []byte) (int, error) {
 func (c *connection) close() { _ = c.Conn.Close() }
 
 // untouched reports whether the connection is as it was after its last answer.
-// What the server sent since, an end or a complaint, answers no request of
-// ours.
-func (c *connection) untouched() bool { return c.in.Buffered() == 0 && c.quiet() }
+// What the server sent beyond that, an end or a complaint, answers no request
+// of ours.
+func (c *connection) untouched() bool {
+	return c.in.Buffered() == 0 && (!c.full || quietPipe(c.Conn)()) && !held(c.Conn) && c.quiet()
+}
 
 // attempt sends the request and reads its answer up to limit bytes. again is
 // whether the connection can carry another.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/url"
@@ -96,10 +97,49 @@ func handshake(ctx context.Context, conn net.Conn, trusted *tls.Config, name str
 	defer cancel()
 	config := trusted.Clone()
 	config.ServerName = name
-	secure := tls.Client(conn, config)
+	secure := tls.Client(&records{Conn: conn, in: bufio.NewReader(conn)}, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("shake hands with %s: %w", name, err)
 	}
 	return secure, nil
+}
+
+// records gives TLS one record at a time. Left to itself TLS takes from the
+// socket what there is, and nobody could see that a record waits which answers
+// no request of ours.
+type records struct {
+	net.Conn
+	in   *bufio.Reader
+	left int // bytes of the record that is being read
+}
+
+// Read reads from one record (RFC 8446, 5.1: its length stands in bytes 4 and 5).
+func (r *records) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		const header = 5
+		head, err := r.in.Peek(header)
+		if err != nil {
+			return 0, err
+		}
+		r.left = header + int(binary.BigEndian.Uint16(head[3:]))
+	}
+	n, err := r.in.Read(b[:min(len(b), r.left)])
+	r.left -= n
+	return n, err
+}
+
+// held reports whether a record waits that TLS has not asked for.
+func held(conn net.Conn) bool {
+	for {
+		secure, ok := conn.(*tls.Conn)
+		if !ok {
+			return false
+		}
+		r := secure.NetConn().(*records)
+		if r.in.Buffered() > 0 {
+			return true
+		}
+		conn = r.Conn // of an https proxy
+	}
 }

@@ -1,0 +1,207 @@
+package stellar
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const stored200 = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
+
+// answer reads one request and says that the document was stored.
+func answer(c net.Conn, b *bufio.Reader) error {
+	if _, err := receiveFrom(b); err != nil {
+		return err
+	}
+	_, err := c.Write([]byte(stored200))
+	return err
+}
+
+// rawTLS is raw over TLS: serve gets the connection and the socket below it.
+func rawTLS(t *testing.T, with *tls.Config, serve func(c, socket net.Conn)) Config {
+	t.Helper()
+	certificate, _ := certify(t)
+	with.Certificates = []tls.Certificate{certificate}
+	cfg := raw(t, func(socket net.Conn) {
+		c := tls.Server(socket, with)
+		defer c.Close()
+		serve(c, socket)
+	})
+	cfg.URL = strings.Replace(cfg.URL, "http:", "https:", 1)
+	cfg.InsecureSkipVerify = true
+	return cfg
+}
+
+// each runs the test over TCP and over TLS. serve gets what was dialled first,
+// and whether it is the first.
+func each(t *testing.T, test func(t *testing.T, start func(serve func(c net.Conn, first bool)) *Client)) {
+	for _, network := range []string{"TCP", "TLS"} {
+		t.Run(network, func(t *testing.T) {
+			test(t, func(serve func(c net.Conn, first bool)) *Client {
+				var connections atomic.Int32
+				number := func(c, _ net.Conn) { serve(c, connections.Add(1) == 1) }
+				var cfg Config
+				if network == "TLS" {
+					cfg = rawTLS(t, &tls.Config{}, number)
+				} else {
+					cfg = raw(t, func(c net.Conn) { number(c, c) })
+				}
+				cfg.Auth = AuthBasic
+				return client(t, cfg)
+			})
+		})
+	}
+}
+
+// connectionsOf inserts three documents, each answered so, and returns over how
+// many connections they came and how the first ended.
+func connectionsOf(t *testing.T, start func(func(net.Conn, bool)) *Client, said string) (n int32, first Answer) {
+	t.Helper()
+	var connections atomic.Int32
+	c := start(func(c net.Conn, _ bool) {
+		connections.Add(1)
+		for b := bufio.NewReader(c); ; {
+			if _, err := receiveFrom(b); err != nil {
+				return
+			}
+			if _, err := c.Write([]byte(said)); err != nil {
+				return
+			}
+			if strings.HasPrefix(said, "HTTP/1.0") && !strings.Contains(said, "keep-alive") {
+				return
+			}
+		}
+	})
+	first = insertOnce(t.Context(), t, c, doc)
+	for range 2 {
+		if a := insertOnce(t.Context(), t, c, doc); summary(a) != summary(first) {
+			t.Errorf("got %s, and first %s", summary(a), summary(first))
+		}
+	}
+	return connections.Load(), first
+}
+
+// A handshake for each document would be slow and would burden the platform.
+func TestConnectionThatIsInStepIsUsedAgain(t *testing.T) {
+	for name, said := range map[string]string{
+		"length":             stored200,
+		"no reason":          "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nOK",
+		"chunks":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nO\r\n1;x=y\r\nK\r\n0\r\n\r\n",
+		"chunks and trailer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nOK\r\n0\r\nX-Sum: 1\r\n\r\n",
+		"HTTP/1.0, kept":     "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nOK",
+		"early hints":        "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + stored200,
+		"body of 5 KiB":      fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{\"_id\":\"%s\"}", 5<<10+10, strings.Repeat("x", 5<<10)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, start func(func(net.Conn, bool)) *Client) {
+				if n, a := connectionsOf(t, start, said); n != 1 || a.Verdict != Delivered {
+					t.Errorf("got %s (%v) over %d connections, want 1", summary(a), a.Err, n)
+				}
+			})
+		})
+	}
+}
+
+// The rest of an answer, or a second one, must not be taken for the answer to
+// the next document: it would be lost.
+func TestConnectionThatIsOutOfStepIsNotUsedAgain(t *testing.T) {
+	const delivered = "delivered - opens -"
+	for name, test := range map[string]struct{ said, want string }{
+		"close":                   {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nOK", delivered},
+		"CLOSE among others":      {"HTTP/1.1 200 OK\r\nconnection: TE , CLOSE\r\nContent-Length: 2\r\n\r\nOK", delivered},
+		"close as the second":     {"HTTP/1.1 200 OK\r\nConnection: TE\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nOK", delivered},
+		"HTTP/1.0":                {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nOK", delivered},
+		"without a length":        {"HTTP/1.0 200 OK\r\n\r\nOK", delivered},
+		"second answer":           {stored200 + stored200, delivered},
+		"second answer, long":     {stored200 + "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + strings.Repeat(" ", 10000), delivered},
+		"answer of a buffer":      {bufferful() + stored200, delivered},
+		"answer of 5 KiB":         {fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{\"_id\":\"%s\"}x", 5<<10+10, strings.Repeat("x", 5<<10)), delivered},
+		"head of 5 KiB":           {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 5<<10) + "\r\nContent-Length: 2\r\n\r\nOKx", delivered},
+		"204 with a body":         {"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nOK", "unknown unknown counts no_id"},
+		"304 with a body":         {"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nOK", "unavailable refused closes redirected"},
+		"rest after chunks":       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n\r\nx", delivered},
+		"over the limit":          {fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nOK%s", 2<<20, strings.Repeat(" ", 2<<20-2)), delivered},
+		"at the limit, in chunks": {fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\nOK%s\r\n0\r\n\r\n", maxBody, strings.Repeat(" ", maxBody-2)), delivered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, start func(func(net.Conn, bool)) *Client) {
+				if n, a := connectionsOf(t, start, test.said); n != 3 || summary(a) != test.want {
+					t.Errorf("got %s (%v) over %d connections, want %s over 3", summary(a), a.Err, n, test.want)
+				}
+			})
+		})
+	}
+}
+
+// bufferful is an answer as long as our buffer.
+func bufferful() string {
+	head := "HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n"
+	pad := answerBuffer - 4000 - len(head) - len("X: \r\n\r\n")
+	return head + "X: " + strings.Repeat("x", pad) + "\r\n\r\nOK" + strings.Repeat(" ", 3998)
+}
+
+// corked is a socket whose writes leave together.
+type corked struct {
+	net.Conn
+	corked bool
+	bytes  bytes.Buffer
+}
+
+func (c *corked) Write(b []byte) (int, error) {
+	if c.corked {
+		return c.bytes.Write(b)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *corked) uncork() {
+	c.corked = false
+	_ = c.SetDeadline(time.Time{}) // of a farewell
+	_, _ = c.Conn.Write(c.bytes.Bytes())
+}
+
+// TLS reads ahead. What it holds back must be seen as what waits in the socket is.
+func TestRecordBehindTheAnswerIsSeen(t *testing.T) {
+	for name, more := range map[string]func(*tls.Conn){
+		"second answer": func(c *tls.Conn) { fmt.Fprint(c, stored200) },
+		"farewell":      func(c *tls.Conn) { _ = c.CloseWrite() },
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(name+", "+tls.VersionName(version), func(t *testing.T) {
+				certificate, _ := certify(t)
+				var connections atomic.Int32
+				cfg := raw(t, func(socket net.Conn) {
+					connections.Add(1)
+					cork := &corked{Conn: socket}
+					c := tls.Server(cork, &tls.Config{Certificates: []tls.Certificate{certificate}, MaxVersion: version})
+					b := bufio.NewReader(c)
+					if _, err := receiveFrom(b); err != nil {
+						return
+					}
+					cork.corked = true
+					fmt.Fprint(c, stored200)
+					more(c)
+					cork.uncork()
+					_, _ = receiveFrom(b) // until the client has gone
+				})
+				cfg.URL = strings.Replace(cfg.URL, "http:", "https:", 1)
+				cfg.InsecureSkipVerify, cfg.Auth = true, AuthBasic
+				c := client(t, cfg)
+				for range 2 {
+					if a := insertOnce(t.Context(), t, c, doc); a.Verdict != Delivered {
+						t.Errorf("got %s (%v)", summary(a), a.Err)
+					}
+				}
+				if n := connections.Load(); n != 2 {
+					t.Errorf("two documents over %d connections, want 2", n)
+				}
+			})
+		}
+	}
+}
