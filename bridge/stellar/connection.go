@@ -2,6 +2,7 @@ package stellar
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -97,7 +98,7 @@ func (c *connection) attempt(ctx context.Context, r request, limit int64) (o out
 	if o.body = body; err != nil {
 		return o.failed(ctx, err), false
 	}
-	return o, whole && o.written && !c.answer.ConnectionClose() && c.in.Size() == answerBuffer
+	return o, whole && o.written && !c.answer.ConnectionClose()
 }
 
 // send writes the request to its end, or fails.
@@ -141,7 +142,7 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 		err := c.answer.Read(c.in)
 		switch {
 		case tooLong(err) && c.in.Size() < longestHead:
-			c.in = bufio.NewReaderSize(c.in, longestHead)
+			c.makeRoom()
 		case unsent != nil && err != nil:
 			return unsent
 		case err != nil:
@@ -157,6 +158,13 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 func tooLong(err error) bool {
 	var small *fasthttp.ErrSmallBuffer
 	return errors.As(err, &small)
+}
+
+// makeRoom is for a head that is longer than the buffer. What was read already
+// is read again, and nothing stays in the small buffer, where it were not seen.
+func (c *connection) makeRoom() {
+	begun, _ := c.in.Peek(c.in.Buffered())
+	c.in = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(begun), c), longestHead)
 }
 
 // body reads the body of the answer up to limit bytes. whole is whether that

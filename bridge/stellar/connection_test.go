@@ -96,6 +96,8 @@ func TestConnectionThatIsInStepIsUsedAgain(t *testing.T) {
 		"chunks and trailer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nOK\r\n0\r\nX-Sum: 1\r\n\r\n",
 		"HTTP/1.0, kept":     "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nOK",
 		"early hints":        "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + stored200,
+		"head of 5 KiB":      "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 5<<10) + "\r\nContent-Length: 2\r\n\r\nOK",
+		"head of 60 KiB":     "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 60<<10) + "\r\nContent-Length: 2\r\n\r\nOK",
 		"body of 5 KiB":      fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{\"_id\":\"%s\"}", 5<<10+10, strings.Repeat("x", 5<<10)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,5 +205,16 @@ func TestRecordBehindTheAnswerIsSeen(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A head without an end must not fill the memory.
+func TestHeadOverTheLimitIsUnknown(t *testing.T) {
+	a := insertBasic(t, raw(t, func(c net.Conn) {
+		script("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 70<<10) + "\r\nContent-Length: 2\r\n\r\nOK")(c)
+		_, _ = c.Read(make([]byte, 1)) // until the client has gone
+	}), doc)
+	if got := summary(a); got != "unknown unknown counts connection_lost" || strings.Contains(a.Err.Error(), "xxx") {
+		t.Errorf("got %s (%v)", got, a.Err)
 	}
 }
