@@ -33,6 +33,7 @@ type request struct {
 type connection struct {
 	net.Conn // over TLS, if there is any
 
+	socket      net.Conn          // below it
 	host        string            // of the platform, as a request names it
 	agent       string            // the User-Agent
 	forward     *forward          // of plain HTTP through a proxy; else nil
@@ -70,7 +71,12 @@ func (c *connection) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// close ends an idle connection.
 func (c *connection) close() { _ = c.Conn.Close() }
+
+// drop ends one that carries no more requests, without the farewell of TLS,
+// which waits up to 5 s for a server that reads nothing.
+func (c *connection) drop() { _ = c.socket.Close() }
 
 // untouched reports whether the connection is as it was after its last answer.
 // What the server sent beyond that, an end or a complaint, answers no request

@@ -3,12 +3,14 @@ package stellar
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -216,5 +218,38 @@ func TestHeadOverTheLimitIsUnknown(t *testing.T) {
 	}), doc)
 	if got := summary(a); got != "unknown unknown counts connection_lost" || strings.Contains(a.Err.Error(), "xxx") {
 		t.Errorf("got %s (%v)", got, a.Err)
+	}
+}
+
+// The farewell of TLS waits 5 s where nobody reads, past every deadline.
+func TestWriteThatNobodyReadsEndsInTime(t *testing.T) {
+	certificate, _ := certify(t)
+	for name, test := range map[string]struct {
+		within time.Duration // of the caller
+		want   string
+	}{
+		"timeout":   {time.Hour, "unavailable not_sent counts timeout"},
+		"cancelled": {time.Second, "unavailable not_sent none cancelled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := config("https://stellar.example.com")
+				cfg.InsecureSkipVerify, cfg.Auth, cfg.MaxInFlight = true, AuthBasic, 1
+				cfg.DialContext = func(context.Context, string, string) (net.Conn, error) {
+					ours, theirs := net.Pipe()
+					t.Cleanup(func() { theirs.Close() })
+					secure := tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{certificate}, SessionTicketsDisabled: true})
+					go secure.Handshake()
+					return ours, nil
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), test.within)
+				defer cancel()
+				begun := time.Now()
+				a := insertOnce(ctx, t, client(t, cfg), doc)
+				if got, took := summary(a), time.Since(begun); got != test.want || took > min(test.within, 20*time.Second)+earlyAnswer {
+					t.Errorf("got %s after %s, want %s (%v)", got, took, test.want, a.Err)
+				}
+			})
+		})
 	}
 }

@@ -72,7 +72,7 @@ func (cs *connections) kept(deadline time.Time) *connection {
 		if c == nil || c.untouched() && c.SetDeadline(deadline) == nil {
 			return c
 		}
-		c.close()
+		c.drop()
 	}
 }
 
@@ -91,7 +91,7 @@ func (cs *connections) last() *connection {
 // give takes back what take gave. It is kept if it can carry another request.
 func (cs *connections) give(c *connection, again bool) {
 	if !again || !cs.keep(c) {
-		c.close()
+		c.drop()
 	}
 	<-cs.room
 }

@@ -48,7 +48,7 @@ func (c *Client) dial(ctx context.Context, trusted *tls.Config) (*connection, er
 	open := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		socket, err := c.cfg.DialContext(ctx, network, addr)
 		if err == nil {
-			made.quiet = quiet(socket)
+			made.socket, made.quiet = socket, quiet(socket)
 		}
 		return socket, err
 	}
