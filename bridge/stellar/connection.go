@@ -145,7 +145,7 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 		}
 	}
 	for {
-		err := c.answer.Read(c.in)
+		err := c.readHead()
 		switch {
 		case tooLong(err) && c.in.Size() < longestHead:
 			c.makeRoom()
@@ -164,6 +164,19 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 func tooLong(err error) bool {
 	var small *fasthttp.ErrSmallBuffer
 	return errors.As(err, &small)
+}
+
+// readHead reads one head. An answer begins with a status from 100: fasthttp
+// takes 000 for a 200.
+func (c *connection) readHead() error {
+	const version = len("HTTP/1.1 ")
+	switch start, err := c.in.Peek(version + 1); {
+	case err != nil:
+		return err
+	case string(start[:len("HTTP/1.")]) != "HTTP/1.", start[version-1] != ' ', start[version] < '1', start[version] > '9':
+		return errNotHTTP
+	}
+	return c.answer.Read(c.in)
 }
 
 // makeRoom is for a head that is longer than the buffer. What was read already

@@ -253,3 +253,15 @@ func TestWriteThatNobodyReadsEndsInTime(t *testing.T) {
 		})
 	}
 }
+
+// What is no HTTP/1.x answer says nothing of the document, whatever stands in it.
+func TestWhatIsNoAnswerIsUnknown(t *testing.T) {
+	for _, line := range []string{"HTTP/1.1 000 x", "HTTP/1.1 099 x", "HTTP/1.1 20 x", "HTTP/1.1 2000 x", "HTTP/1.1  200 x", "HTTP/2.0 200 x", "\r\nHTTP/1.1 000 x", "ICY 200 OK x"} {
+		t.Run(line, func(t *testing.T) {
+			a := insertBasic(t, raw(t, script(line+"\r\nContent-Length: 2\r\n\r\nOK"+stored200)), doc)
+			if got := summary(a); got != "unknown unknown counts connection_lost" {
+				t.Errorf("got %s, status %d (%v)", got, a.Status, a.Err)
+			}
+		})
+	}
+}
