@@ -200,8 +200,8 @@ func (c *connection) body(limit int64) (body []byte, whole bool, err error) {
 		whole = length <= limit
 	case length == -1:
 		body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.in), limit))
-		if whole = int64(len(body)) < limit; whole && err == nil {
-			err = c.answer.ReadTrailer(c.in)
+		if int64(len(body)) < limit && err == nil {
+			whole = c.answer.ReadTrailer(c.in) == nil // the body is, whatever follows it
 		}
 	default:
 		body, err = io.ReadAll(io.LimitReader(c.in, limit))

@@ -265,3 +265,21 @@ func TestWhatIsNoAnswerIsUnknown(t *testing.T) {
 		})
 	}
 }
+
+// After the last chunk the body is complete: the document was stored.
+func TestBodyIsWholeWhateverFollowsItsChunks(t *testing.T) {
+	for name, trailer := range map[string]string{
+		"none":       "",
+		"cut off":    "X-Sum: ",
+		"no header":  "sum\r\n\r\n",
+		"for a head": "Set-Cookie: a=b\r\nContent-Length: 3\r\n\r\n",
+		"very long":  "X-Sum: " + strings.Repeat("x", 10<<10) + "\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := insertBasic(t, raw(t, script("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n"+trailer)), doc)
+			if a.Verdict != Delivered {
+				t.Errorf("got %s (%v)", summary(a), a.Err)
+			}
+		})
+	}
+}
