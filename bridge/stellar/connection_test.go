@@ -6,7 +6,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -280,6 +283,94 @@ func TestBodyIsWholeWhateverFollowsItsChunks(t *testing.T) {
 			if a.Verdict != Delivered {
 				t.Errorf("got %s (%v)", summary(a), a.Err)
 			}
+		})
+	}
+}
+
+// A server that refuses a document by its length reads no more of it: the
+// refusal must be found behind the write that broke or came to its deadline.
+func TestEarlyRefusalIsReadThoughNothingMoreIsRead(t *testing.T) {
+	const refusal = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+	t.Run("reset", func(t *testing.T) {
+		cfg := raw(t, func(c net.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = c.Write([]byte(refusal)) // the close that follows is a reset: bytes of ours are unread
+			}
+		})
+		a := insertBasic(t, cfg, `{"pad":"`+strings.Repeat("x", 16<<20)+`"}`)
+		if got := summary(a); got != "refused refused counts http_413" {
+			t.Errorf("got %s (%v)", got, a.Err)
+		}
+	})
+	t.Run("no reset", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := insertBasic(t, refusing(t, refusal), `{"pad":"`+strings.Repeat("x", 1<<20)+`"}`)
+			if got := summary(a); got != "refused refused counts http_413" {
+				t.Errorf("got %s (%v)", got, a.Err)
+			}
+		})
+	})
+}
+
+// The server cannot have stored what it never got whole, even if it began to
+// say something else.
+func TestEarlyAnswerThatIsCutOffIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := refusing(t, "HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{")
+		a := insertBasic(t, cfg, `{"pad":"`+strings.Repeat("x", 1<<20)+`"}`)
+		if a.Verdict != Unavailable || a.Certainty != CertaintyNotSent || a.Status != http.StatusOK {
+			t.Errorf("got %s, status %d (%v)", summary(a), a.Status, a.Err)
+		}
+	})
+}
+
+// refusing reads the head of a request, says so, and reads no more.
+func refusing(t *testing.T, said string) Config {
+	cfg := config("http://stellar.invalid")
+	cfg.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		go func() {
+			if _, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+				_, _ = theirs.Write([]byte(said))
+			}
+		}()
+		return ours, nil
+	}
+	return cfg
+}
+
+// Whoever ends an attempt must not wait for a server that says nothing.
+func TestConnectingEndsWithItsContext(t *testing.T) {
+	for _, via := range []string{"", "http://proxy:1", "https://proxy:1", "socks5://me:pass@proxy:1"} {
+		t.Run("proxy "+via, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var theirs net.Conn
+				mute := func(context.Context, string, string) (ours net.Conn, err error) {
+					ours, theirs = net.Pipe()
+					return ours, nil
+				}
+				cfg := config("https://stellar.invalid")
+				cfg.DialContext, cfg.Auth = mute, AuthBasic
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				c, begun := client(t, cfg), time.Now()
+				if via == "" {
+					if got := summary(insertOnce(ctx, t, c, doc)); got != "unavailable not_sent none cancelled" {
+						t.Errorf("got %s", got)
+					}
+				} else if proxy, err := url.Parse(via); err != nil {
+					t.Fatal(err)
+				} else if conn, err := c.dialProxy(ctx, &tls.Config{}, proxy, mute); conn != nil || err == nil {
+					t.Errorf("got %v, %v", conn, err)
+				}
+				if took := time.Since(begun); took != time.Second {
+					t.Errorf("it took %s, want 1s", took)
+				}
+				if _, err := io.Copy(io.Discard, theirs); err != nil { // until its end, or the test hangs
+					t.Error(err)
+				}
+			})
 		})
 	}
 }

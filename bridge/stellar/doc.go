@@ -33,7 +33,7 @@
 //   - Cancelled by the caller: not_sent before the request was written,
 //     unknown afterwards; reason "cancelled", and the gate learns nothing.
 //   - An answer counts even if the server did not read the request to its
-//     end (an early 413); cut off, it is unknown then as well.
+//     end (an early 413); cut off, it is not_sent then.
 //   - 101, and a status outside 200 to 599, are no final answer: unknown.
 //   - A 401 with Retry-After closes the gate, and drops the token as well.
 //   - A body without an end (more than 1 MiB) is judged by its beginning.
