@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -87,7 +88,8 @@ func tunnel(ctx context.Context, conn net.Conn, via *url.URL, target string) err
 	if err := req.Write(conn); err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req) // nothing follows before we speak
+	// Nothing follows the head before we speak.
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, longestHead)), req)
 	if err != nil {
 		return errors.New("what the proxy answered to CONNECT is no HTTP")
 	}
