@@ -33,6 +33,7 @@ func rawTLS(t *testing.T, with *tls.Config, serve func(c, socket net.Conn)) Conf
 	t.Helper()
 	certificate, _ := certify(t)
 	with.Certificates = []tls.Certificate{certificate}
+	with.DynamicRecordSizingDisabled = true // one record for what is written at once
 	cfg := raw(t, func(socket net.Conn) {
 		c := tls.Server(socket, with)
 		defer c.Close()

@@ -243,9 +243,13 @@ func TestRotationEndsConnectionsInUseOnceTheyAreGivenBack(t *testing.T) {
 	if a := insertOnce(t.Context(), t, c, doc); a.Verdict != Delivered {
 		t.Errorf("under the new authorities: %s (%v)", summary(a), a.Err)
 	}
+	begun := time.Now()
 	close(goOn)
 	if a := <-first; a.Verdict != Delivered {
 		t.Errorf("under the old ones: %s (%v)", summary(a), a.Err)
 	}
 	<-ended
+	if took := time.Since(begun); took >= idleTimeout {
+		t.Errorf("it was kept idle, for %s", took)
+	}
 }

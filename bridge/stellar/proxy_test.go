@@ -66,12 +66,12 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 		"SOCKS":                 {"https", "socks5://" + login + socks5, "", delivered},
 		"SOCKS, refused":        {"https", "socks5h://" + wrong + socks5, "", failed},
 		"an unknown scheme":     {"https", "ftp://" + login + http1, "", failed},
-		"no URL":                {"https", "http://" + login + ":port:", "", failed},
+		"no host":               {"https", "http://" + login + ":port:", "", failed},
 		"none for the platform": {"https", "http://" + login + nobody, ".example.com", delivered},
 	} {
 		t.Run(name, func(t *testing.T) {
 			child := exec.Command(os.Args[0], "-test.run=^TestProxyOfTheEnvironment$", "-test.v")
-			child.Env = append(os.Environ(), "TEST_PROXIED_URL="+test.url+"://"+proxiedHost, "TEST_PROXIED_CA="+ca, "TEST_PROXIED_DIRECT="+target,
+			child.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "TEST_PROXIED_URL="+test.url+"://"+proxiedHost, "TEST_PROXIED_CA="+ca, "TEST_PROXIED_DIRECT="+target,
 				"HTTPS_PROXY="+test.proxy, "HTTP_PROXY="+test.proxy, "NO_PROXY="+test.without)
 			out, err := child.CombinedOutput()
 			if err != nil || strings.Count(string(out), "outcome: "+test.want) != 2 || strings.Contains(string(out), proxyPassword) {
@@ -110,7 +110,8 @@ func admitted(c net.Conn, r *http.Request) bool {
 	if login == "Basic "+base64.StdEncoding.EncodeToString([]byte("me:"+proxyPassword)) {
 		return true
 	}
-	fmt.Fprint(c, "HTTP/1.1 407 "+login+"\r\nContent-Length: 0\r\n\r\n")
+	decoded, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(login, "Basic "))
+	fmt.Fprintf(c, "HTTP/1.1 407 %s\r\nContent-Length: %d\r\n\r\n%s%s", login, len(login)+len(decoded), login, decoded)
 	return false
 }
 
