@@ -14,6 +14,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/net/idna"
+
 	"serbridge/bridge/secret"
 )
 
@@ -146,7 +148,25 @@ func origin(raw string) (string, error) {
 	if u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return "", errors.New("the URL must be scheme and host only")
 	}
-	return u.Scheme + "://" + u.Host, nil
+	host, err := inASCII(u.Host)
+	if err != nil {
+		return "", errors.New("the host of the URL is no name that DNS can hold")
+	}
+	return u.Scheme + "://" + host, nil
+}
+
+// inASCII is a host, with its port, in the form that DNS, TLS and HTTP know
+// (RFC 5891): only a name in other letters changes.
+func inASCII(host string) (string, error) {
+	if strings.IndexFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return host, nil
+	}
+	name, port, hasPort := strings.Cut(host, ":")
+	name, err := idna.Lookup.ToASCII(name)
+	if hasPort {
+		name += ":" + port
+	}
+	return name, err
 }
 
 func (cfg Config) check() error {

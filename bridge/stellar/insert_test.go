@@ -289,3 +289,20 @@ func TestConfigurationIsCheckedWhole(t *testing.T) {
 	}
 	c.Close()
 }
+
+// DNS, TLS and HTTP know no other letters: the platform would not be found.
+func TestHostInOtherLettersIsFound(t *testing.T) {
+	for host, want := range map[string]string{
+		"b\u00fccher.example":      "https://xn--bcher-kva.example",
+		"b\u00fccher.example:8443": "https://xn--bcher-kva.example:8443",
+		"my_host.example":          "https://my_host.example",
+		"[2001:db8::1]:8443":       "https://[2001:db8::1]:8443",
+	} {
+		if got, err := origin("https://" + host); got != want || err != nil {
+			t.Errorf("%s: got %s (%v), want %s", host, got, err, want)
+		}
+	}
+	if _, err := origin("https://a\u00ad\u2260.example"); err == nil {
+		t.Error("a name that DNS cannot hold is taken")
+	}
+}
