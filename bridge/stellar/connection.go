@@ -147,7 +147,7 @@ func (c *connection) hear(ctx context.Context, unsent error) error {
 	for {
 		err := c.readHead()
 		switch {
-		case tooLong(err) && c.in.Size() < longestHead:
+		case err != nil && tooLong(err) && c.in.Size() < longestHead:
 			c.makeRoom()
 		case unsent != nil && err != nil:
 			return unsent

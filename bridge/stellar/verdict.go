@@ -237,20 +237,30 @@ func stored(body []byte) (index, id string, ok bool) {
 	if len(body) == 0 || body[0] != '{' {
 		return "", "", false
 	}
-	dec := decoders.Get().(*jsontext.Decoder)
-	defer decoders.Put(dec)
-	dec.Reset(bytes.NewBuffer(body), lenient)
-	if index, id, ok = names(dec); !ok {
+	d := decoders.Get().(*decoder)
+	defer decoders.Put(d)
+	d.of(body)
+	if index, id, ok = names(&d.Decoder); !ok {
 		return "", "", false
 	}
-	if rest := string(trim(body[dec.InputOffset():])); rest != "" && rest != "200" {
+	if rest := string(trim(body[d.InputOffset():])); rest != "" && rest != "200" {
 		return "", "", false
 	}
 	return index, id, id != ""
 }
 
-// decoders keep the memory in which they count what they have read.
-var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+// decoder keeps the memory in which it counts what it has read.
+type decoder struct {
+	jsontext.Decoder
+	in bytes.Buffer
+}
+
+func (d *decoder) of(body []byte) {
+	d.in = *bytes.NewBuffer(body)
+	d.Reset(&d.in, lenient)
+}
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 // names reads an object to its end, for index and _id. Token by token, since
 // to decode it into a struct costs every document three times as much.
