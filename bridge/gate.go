@@ -59,7 +59,7 @@ type gate struct {
 	asked   bool          // a newcomer was asked for in this turn
 	stir    chan struct{} // capacity 1: wakes run
 	last    uint64        // deliveries so far, of whatever document
-	company chan struct{} // closed and replaced at each delivery
+	company chan struct{} // closed at the next delivery; nil while nobody waits for that
 	crowd   time.Time     // since when all room is held by documents that fail; zero: it is not
 	news    []change      // that changed has still to hear of
 	telling bool          // somebody is at it
@@ -108,7 +108,6 @@ func newGate(newcomer func() bool, changed func(bool, stellar.Answer)) *gate {
 		failing:  make(map[*document]struct{}),
 		topics:   make(map[string]*standing),
 		stir:     make(chan struct{}, 1),
-		company:  make(chan struct{}),
 	}
 }
 
@@ -188,8 +187,7 @@ func (g *gate) awaitCompany(ctx context.Context, d *document, seen uint64) (tick
 		return ticket{}, nil
 	}
 	w := &waiter{d: d, leave: make(chan ticket, 1)}
-	company := g.company
-	g.join(w)
+	company := g.joinForCompany(w)
 	g.mu.Unlock()
 	g.wake()
 	for {
@@ -199,10 +197,17 @@ func (g *gate) awaitCompany(ctx context.Context, d *document, seen uint64) (tick
 		}
 		// The gate opened without a delivery that we count: wait on.
 		g.mu.Lock()
-		g.join(w)
-		company = g.company
+		company = g.joinForCompany(w)
 		g.mu.Unlock()
 	}
+}
+
+func (g *gate) joinForCompany(w *waiter) (company <-chan struct{}) {
+	g.join(w)
+	if g.company == nil {
+		g.company = make(chan struct{})
+	}
+	return g.company
 }
 
 func (g *gate) deliveries() uint64 {
@@ -333,8 +338,10 @@ func (g *gate) delivered(t ticket, d *document, now time.Time) {
 	s := g.topic(d.topic, now)
 	s.delivered, s.failed = now, time.Time{}
 	g.last++
-	close(g.company)
-	g.company = make(chan struct{})
+	if g.company != nil {
+		close(g.company)
+		g.company = nil
+	}
 	clear(g.failing)
 	g.crowd = time.Time{}
 	if !g.closed || t.closure != g.closure {
