@@ -18,11 +18,17 @@ import (
 
 // request is one call of the platform.
 type request struct {
+	head
+	body []byte
+}
+
+// head is all of a request but its body: for a document what it was for the
+// one before.
+type head struct {
 	method        string
 	target        string // escaped path, with its query
 	authorization string // empty: none is sent
 	contentType   string
-	body          []byte
 }
 
 // connection is one to the platform. An attempt has it for itself, and does in
@@ -33,16 +39,17 @@ type request struct {
 type connection struct {
 	net.Conn // over TLS, if there is any
 
-	socket      net.Conn          // below it
-	host        string            // of the platform, as a request names it
-	agent       string            // the User-Agent
-	forward     *forward          // of plain HTTP through a proxy; else nil
-	certificate *x509.Certificate // the platform's own; nil without TLS
-	quiet       func() bool       // whether nothing waits to be read, not even the end
+	socket      net.Conn                      // below it
+	host        string                        // of the platform, as a request names it
+	agent       string                        // the User-Agent
+	forward     *forward                      // of plain HTTP through a proxy; else nil
+	certificate *x509.Certificate             // the platform's own; nil without TLS
+	quiet       func(deadline time.Time) bool // whether nothing waits to be read, not even the end
 
-	in     *bufio.Reader // of Read
-	out    *bufio.Writer // to Write
-	head   fasthttp.RequestHeader
+	in     *bufio.Reader          // of Read
+	out    *bufio.Writer          // to Write
+	last   head                   // of the request before
+	header fasthttp.RequestHeader // for HTTP, of last
 	answer fasthttp.ResponseHeader
 	began  bool      // something of the request was written
 	lost   error     // with which Read ended; what parsers make of it may quote what was read
@@ -80,9 +87,9 @@ func (c *connection) drop() { _ = c.socket.Close() }
 
 // untouched reports whether the connection is as it was after its last answer.
 // What the server sent beyond that, an end or a complaint, answers no request
-// of ours.
-func (c *connection) untouched() bool {
-	return c.in.Buffered() == 0 && (!c.full || quietPipe(c.Conn)()) && !held(c.Conn) && c.quiet()
+// of ours. The deadline, set already, is that of the next attempt.
+func (c *connection) untouched(deadline time.Time) bool {
+	return c.in.Buffered() == 0 && (!c.full || quietPipe(c.Conn)(deadline)) && !held(c.Conn) && c.quiet(deadline)
 }
 
 // attempt sends the request and reads its answer up to limit bytes. again is
@@ -90,7 +97,7 @@ func (c *connection) untouched() bool {
 func (c *connection) attempt(ctx context.Context, r request, limit int64) (o outcome, again bool) {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	// Once ctx has ended, its func may come at any time: the next attempt must not meet it.
-	defer func() { again = stop() && again && c.SetDeadline(time.Time{}) == nil }()
+	defer func() { again = stop() && again }()
 	c.began, c.lost = false, nil
 	o.certificate = c.certificate
 	err := c.send(r)
@@ -109,7 +116,24 @@ func (c *connection) attempt(ctx context.Context, r request, limit int64) (o out
 
 // send writes the request to its end, or fails.
 func (c *connection) send(r request) error {
-	h := &c.head
+	if r.head != c.last {
+		c.compose(r.head)
+	}
+	if r.method != http.MethodGet {
+		c.header.SetContentLength(len(r.body))
+	}
+	c.out.Reset(c)
+	if err := c.header.Write(c.out); err != nil {
+		return err
+	}
+	if _, err := c.out.Write(r.body); err != nil {
+		return err
+	}
+	return c.out.Flush()
+}
+
+func (c *connection) compose(r head) {
+	h := &c.header
 	h.Reset()
 	h.SetMethod(r.method)
 	h.SetRequestURI(r.target)
@@ -121,19 +145,11 @@ func (c *connection) send(r request) error {
 	}
 	if r.method != http.MethodGet {
 		h.SetContentType(r.contentType)
-		h.SetContentLength(len(r.body))
 	}
 	if c.forward != nil {
 		c.forward.mark(h)
 	}
-	c.out.Reset(c)
-	if err := h.Write(c.out); err != nil {
-		return err
-	}
-	if _, err := c.out.Write(r.body); err != nil {
-		return err
-	}
-	return c.out.Flush()
+	c.last = r
 }
 
 // hear reads the head of the answer. After a request that could not be sent to
@@ -243,13 +259,13 @@ func (c *connection) ended() error {
 }
 
 // quietPipe is quiet for a connection without a socket, net.Pipe's for
-// instance: its end is seen even after the deadline.
-func quietPipe(conn net.Conn) func() bool {
-	return func() bool {
+// instance: its end is seen even after the deadline, which is set again.
+func quietPipe(conn net.Conn) func(deadline time.Time) bool {
+	return func(deadline time.Time) bool {
 		if conn.SetReadDeadline(time.Unix(1, 0)) != nil {
 			return false
 		}
 		_, err := conn.Read(make([]byte, 1))
-		return errors.Is(err, os.ErrDeadlineExceeded)
+		return errors.Is(err, os.ErrDeadlineExceeded) && conn.SetReadDeadline(deadline) == nil
 	}
 }

@@ -69,7 +69,7 @@ func (cs *connections) takeKept(deadline time.Time) *connection {
 func (cs *connections) kept(deadline time.Time) *connection {
 	for {
 		c := cs.last()
-		if c == nil || c.untouched() && c.SetDeadline(deadline) == nil {
+		if c == nil || c.SetDeadline(deadline) == nil && c.untouched(deadline) {
 			return c
 		}
 		c.drop()

@@ -13,10 +13,9 @@ import (
 // When ctx ends first, the Reason is "cancelled": not_sent if the request was
 // not written to its end, else unknown.
 func (c *Client) Insert(ctx context.Context, auth Authorization, document []byte) Answer {
-	o := c.exchange(ctx, maxBody, request{
-		method: http.MethodPost, target: c.insert.EscapedPath(), authorization: auth.header,
-		contentType: "application/json", body: document,
-	})
+	o := c.exchange(ctx, maxBody, request{body: document, head: head{
+		method: http.MethodPost, target: c.insert.EscapedPath(), authorization: auth.header, contentType: "application/json",
+	}})
 	a := judge(o, c.cfg.Success, time.Now())
 	if a.Verdict == Delivered {
 		c.tokens.accepted(auth)

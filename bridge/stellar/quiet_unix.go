@@ -5,19 +5,20 @@ package stellar
 import (
 	"net"
 	"syscall"
+	"time"
 )
 
 // quiet returns a func that reports whether nothing waits to be read from the
 // socket, not even its end. It looks without taking anything and without
 // waiting: nobody reads a connection between two answers.
-func quiet(socket net.Conn) func() bool {
+func quiet(socket net.Conn) func(deadline time.Time) bool {
 	s, ok := socket.(syscall.Conn)
 	if !ok {
 		return quietPipe(socket)
 	}
 	raw, err := s.SyscallConn()
 	if err != nil {
-		return func() bool { return false }
+		return func(time.Time) bool { return false }
 	}
 	var b [1]byte
 	var empty bool
@@ -26,5 +27,5 @@ func quiet(socket net.Conn) func() bool {
 		empty = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
 		return true
 	}
-	return func() bool { return raw.Read(peek) == nil && empty }
+	return func(time.Time) bool { return raw.Read(peek) == nil && empty }
 }

@@ -19,7 +19,7 @@ type Reached struct {
 // ok is false, why has the Reason and the error.
 func (c *Client) Reach(ctx context.Context) (r Reached, why Answer, ok bool) {
 	begun := time.Now()
-	o := c.exchange(ctx, keptBody, request{method: http.MethodGet, target: "/"})
+	o := c.exchange(ctx, keptBody, request{head: head{method: http.MethodGet, target: "/"}})
 	if o.status == 0 {
 		why = judge(o, SuccessID, time.Now())
 		why.Err = c.clean(describe("reach the platform", why, o))

@@ -177,7 +177,7 @@ func quote(v string) string {
 // read GETs target into v. A 404 whose body says found:false is the index's
 // own answer and no error.
 func (c *Client) read(ctx context.Context, auth Authorization, target string, v any) error {
-	o := c.exchange(ctx, maxRead, request{method: http.MethodGet, target: target, authorization: auth.header})
+	o := c.exchange(ctx, maxRead, request{head: head{method: http.MethodGet, target: target, authorization: auth.header}})
 	if o.failure == "" && (o.status == http.StatusOK || o.status == http.StatusNotFound && says(o.body, "found")) {
 		c.tokens.accepted(auth)
 		if err := json.Unmarshal(trim(o.body), v, lenient); err != nil {

@@ -180,10 +180,9 @@ func (c *Client) fly(f *flight) {
 	var o outcome
 	credential, why := c.credential()
 	if why.Reason == "" {
-		o = c.exchange(c.life, maxBody, request{
-			method: http.MethodPost, target: tokenPath, authorization: credential,
-			contentType: "application/x-www-form-urlencoded",
-		})
+		o = c.exchange(c.life, maxBody, request{head: head{
+			method: http.MethodPost, target: tokenPath, authorization: credential, contentType: "application/x-www-form-urlencoded",
+		}})
 	}
 	now := time.Now()
 	t := &c.tokens
