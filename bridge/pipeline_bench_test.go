@@ -30,7 +30,7 @@ import (
 // BenchmarkPipeline drives records of about 560 bytes from an embedded broker
 // through the whole bridge into a bare HTTP sink, and beside it, as often, the
 // floor: the same documents POSTed by a bare net/http loop over as many
-// connections. Each has three turns, of which the best counts: what else runs on
+// connections. Each has five turns, of which the best counts: what else runs on
 // the machine only ever costs. Broker and sink are in this process, and the floor
 // has no broker at all; so between the two stands what nobody can do without, the
 // naive loop: a consumer that transforms and POSTs, and guarantees nothing.
@@ -59,7 +59,7 @@ func BenchmarkPipeline(b *testing.B) {
 			b.StartTimer() // the allocations are of this turn, which counts no further
 			w.run(func() { w.bridge(200, 1e6) })
 			b.StopTimer()
-			for range 3 { // there and back, so that a machine that slows down meanwhile slows all alike
+			for range 5 { // there and back, so that a machine that slows down meanwhile slows all alike
 				for _, turn := range turns {
 					turn()
 				}
