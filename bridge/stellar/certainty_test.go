@@ -92,12 +92,6 @@ func TestEarlyRefusalIsAnAnswer(t *testing.T) {
 }
 
 func TestNothingIsSentWithoutAConnection(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
 	plain := httptest.NewServer(&platform{})
 	defer plain.Close()
 	untrusted := httptest.NewTLSServer(&platform{})
@@ -111,7 +105,7 @@ func TestNothingIsSentWithoutAConnection(t *testing.T) {
 		cfg    Config
 		reason string
 	}{
-		{config("http://" + nobody), ReasonDialFailed},
+		{config("http://" + nobody(t)), ReasonDialFailed},
 		{noName, ReasonDNSFailed},
 		{config(untrusted.URL), ReasonTLSFailed},
 		{config(strings.Replace(plain.URL, "http:", "https:", 1)), ReasonTLSFailed},

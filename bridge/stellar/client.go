@@ -81,8 +81,8 @@ type Config struct {
 // no call is under way.
 type Client struct {
 	cfg    Config
-	base   string   // scheme and host
 	insert *url.URL // of insert_ser
+	target string   // its path, as a request names it
 	log    *slog.Logger
 	trust  trust
 	tokens tokens
@@ -123,7 +123,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the Stellar Cyber API: field InsertPath %q is no path of a URL", cfg.InsertPath)
 	}
-	c := &Client{cfg: cfg, base: base, insert: insert, log: cfg.Logger}
+	c := &Client{cfg: cfg, insert: insert, target: insert.EscapedPath(), log: cfg.Logger}
 	c.trust.build = c.newConnections
 	c.trust.file = cfg.CAFile
 	c.trust.log = cfg.Logger

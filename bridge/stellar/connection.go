@@ -95,7 +95,7 @@ func (c *connection) untouched(deadline time.Time) bool {
 // attempt sends the request and reads its answer up to limit bytes. again is
 // whether the connection can carry another.
 func (c *connection) attempt(ctx context.Context, r request, limit int64) (o outcome, again bool) {
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	stop := endWith(ctx, c)
 	// Once ctx has ended, its func may come at any time: the next attempt must not meet it.
 	defer func() { again = stop() && again }()
 	c.began, c.lost = false, nil
@@ -112,6 +112,15 @@ func (c *connection) attempt(ctx context.Context, r request, limit int64) (o out
 		return o.failed(ctx, err), false
 	}
 	return o, whole && o.written && !c.answer.ConnectionClose()
+}
+
+// longAgo is the deadline that ends what is under way.
+var longAgo = time.Unix(1, 0)
+
+// endWith ends what is under way on conn when ctx ends; stop is that of
+// context.AfterFunc.
+func endWith(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) })
 }
 
 // send writes the request to its end, or fails.
@@ -262,7 +271,7 @@ func (c *connection) ended() error {
 // instance: its end is seen even after the deadline, which is set again.
 func quietPipe(conn net.Conn) func(deadline time.Time) bool {
 	return func(deadline time.Time) bool {
-		if conn.SetReadDeadline(time.Unix(1, 0)) != nil {
+		if conn.SetReadDeadline(longAgo) != nil {
 			return false
 		}
 		_, err := conn.Read(make([]byte, 1))

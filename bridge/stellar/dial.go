@@ -72,7 +72,7 @@ func (c *Client) dial(ctx context.Context, trusted *tls.Config) (*connection, er
 		}
 		made.Conn, made.certificate = secure, secure.ConnectionState().PeerCertificates[0]
 	case via != nil && !socks(via):
-		made.forward = &forward{base: c.base, authorization: proxyAuthorization(via)}
+		made.forward = &forward{base: c.insert.Scheme + "://" + c.insert.Host, authorization: proxyAuthorization(via)}
 	}
 	made.in, made.out = bufio.NewReaderSize(made, answerBuffer), bufio.NewWriter(made)
 	return made, nil

@@ -157,6 +157,17 @@ func raw(t *testing.T, serve func(c net.Conn)) Config {
 	return config("http://" + l.Addr().String())
 }
 
+// nobody is an address at which nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	return l.Addr().String()
+}
+
 // receive reads one request to its end.
 func receive(c net.Conn) (*http.Request, error) { return receiveFrom(bufio.NewReader(c)) }
 

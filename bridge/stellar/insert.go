@@ -14,7 +14,7 @@ import (
 // not written to its end, else unknown.
 func (c *Client) Insert(ctx context.Context, auth Authorization, document []byte) Answer {
 	o := c.exchange(ctx, maxBody, request{body: document, head: head{
-		method: http.MethodPost, target: c.insert.EscapedPath(), authorization: auth.header, contentType: "application/json",
+		method: http.MethodPost, target: c.target, authorization: auth.header, contentType: "application/json",
 	}})
 	a := judge(o, c.cfg.Success, time.Now())
 	if a.Verdict == Delivered {

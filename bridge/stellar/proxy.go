@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/valyala/fasthttp"
 	"golang.org/x/net/proxy"
@@ -79,8 +78,7 @@ func (c *Client) dialHTTPProxy(ctx context.Context, trusted *tls.Config, via *ur
 
 // tunnel asks the proxy to connect conn with target (RFC 9110, 9.3.6).
 func tunnel(ctx context.Context, conn net.Conn, via *url.URL, target string) error {
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer endWith(ctx, conn)()
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
 	if authorization := proxyAuthorization(via); authorization != "" {
 		req.Header.Set("Proxy-Authorization", authorization)

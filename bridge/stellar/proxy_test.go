@@ -41,12 +41,6 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 			_, err = fmt.Fprint(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1<<16))
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
 	const (
 		login     = "me:" + proxyPassword + "@"
 		wrong     = "me:wrong-" + proxyPassword + "@"
@@ -57,7 +51,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 		"tunnel":                {"https", "http://" + login + http1, "", delivered},
 		"tunnel, refused":       {"https", "http://" + wrong + http1, "", failed},
 		"tunnel, no end":        {"https", "http://" + login + flood, "", failed},
-		"unreachable":           {"https", "http://" + login + nobody, "", failed},
+		"unreachable":           {"https", "http://" + login + nobody(t), "", failed},
 		"tunnel in TLS":         {"https", "https://" + login + https1, "", delivered},
 		"no TLS at the proxy":   {"https", "https://" + login + http1, "", failed},
 		"forwarded":             {"http", "http://" + login + forwarding, "", delivered},
@@ -67,7 +61,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 		"SOCKS, refused":        {"https", "socks5h://" + wrong + socks5, "", failed},
 		"an unknown scheme":     {"https", "ftp://" + login + http1, "", failed},
 		"no host":               {"https", "http://" + login + ":port:", "", failed},
-		"none for the platform": {"https", "http://" + login + nobody, ".example.com", delivered},
+		"none for the platform": {"https", "http://" + login + nobody(t), ".example.com", delivered},
 	} {
 		t.Run(name, func(t *testing.T) {
 			child := exec.Command(os.Args[0], "-test.run=^TestProxyOfTheEnvironment$", "-test.v")
